@@ -1,0 +1,121 @@
+package model
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Outbound is how callers reach one Service: what is needed to translate its listeners, routes and clusters, and
+// the API listener of proxyless gRPC clients. Another Service's change matters only where a route names it.
+type Outbound struct {
+	Service *Service
+	// Audience is the namespace whose sidecars this view is for, because a policy there names this Service;
+	// empty for the view that all others share.
+	Audience  string
+	Ports     []OutboundPort
+	Traffic   *Traffic   // never nil; without a policy it holds the mesh's defaults
+	Subsets   []Labels   // label subsets that some route sends to, sorted by String
+	Instances []Instance // Headless only: one per ready endpoint and port
+	Settings  *Settings
+}
+
+// OutboundPort is a Service port as callers use it.
+type OutboundPort struct {
+	Port
+	// Addresses that the listener of this port answers on. Normally the Service's; empty when another Service
+	// claimed the same address and port first, so that one duplicate never costs anybody else a listener.
+	Addresses []netip.Addr
+	Hop       Hop
+}
+
+// Hop is what a caller's sidecar speaks to the endpoints of a port.
+type Hop uint8
+
+const (
+	HopPlain Hop = iota // the application's own protocol: some endpoint has no sidecar
+	HopMesh             // HTTP/2 between sidecars, for ports with HTTP
+)
+
+// Instance is one pod of a headless Service, called by its own address.
+type Instance struct {
+	Port    uint16 // Service port
+	Address netip.AddrPort
+	Meshed  bool
+}
+
+// Settings are the mesh-wide options that translation needs; one value shared by all views.
+type Settings struct {
+	DetectionTimeout time.Duration // for ports of unknown protocol, in all; each sidecar waits at most half
+	RefuseUnknown    bool          // destinations that are no Service: refuse instead of pass through
+	TrustDomain      string        // from identity on
+	ClusterDomain    string        // DNS suffix of Services; default cluster.local
+	Origins          map[Field]Origin
+}
+
+// Endpoints is where the pods behind one Service are, per Service port.
+type Endpoints struct {
+	Service   Key
+	Ports     []PortEndpoints
+	Prefer    Preference // PreferNone: every caller has the same list
+	NodeLocal bool       // only endpoints on the caller's node
+	Panic     *float64   // panic threshold in percent; nil for none (never send to unhealthy ones)
+	SlowStart bool
+	Subsets   []Labels
+	Origins   []Origin
+}
+
+// PortEndpoints are the endpoints of one Service port, sorted by address.
+type PortEndpoints struct {
+	Port      uint16
+	Endpoints []Endpoint
+}
+
+// Endpoint is one address to send requests to. Terminating ones are only here when nothing ready is left.
+type Endpoint struct {
+	Address  netip.AddrPort
+	Healthy  bool // false: a health report says so; kept in the list so that its return is seen
+	Draining bool // terminating but still serving, used because no ready endpoint is left
+	Meshed   bool
+	Node     string
+	Zone     string
+	Region   string
+	ForZones []string // topology hints: callers in these zones use it
+	ForNodes []string
+	Pod      string // namespace/name, empty for hand-made slices
+	Account  string // service account of the pod, from identity on
+	Labels   Labels // of the pod, for subsets
+}
+
+// Location is where a caller runs, as far as the choice of endpoints depends on it.
+type Location struct{ Node, Zone, Region string }
+
+// Workload is what one sidecar receives, and what it must know of itself.
+type Workload struct {
+	Pod       *Pod
+	Namespace string
+	Location  Location
+	Ports     []InboundPort // declared by containers or targeted by a Service, by number
+	Checks    []HealthCheck // its own sidecar checks its application so
+	Settings  *Settings
+}
+
+// InboundPort is a port of the pod that its sidecar receives on.
+type InboundPort struct {
+	Number      uint16
+	Protocol    Protocol
+	Declared    bool
+	Services    []Key        // that target it; sorted
+	Limits      []RouteLimit // in the order of their routes
+	IdleTimeout time.Duration
+	Streak      uint32 // consecutive failures that are reported as a failure streak; 0 for none
+	Origins     []Origin
+}
+
+// RouteLimit is a local rate limit for what matches a route, enforced where it is received.
+type RouteLimit struct {
+	Service Key
+	Route   string
+	Matches []Match // any; empty for all
+	Limit   RateLimit
+	Origin  Origin
+}
