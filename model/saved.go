@@ -6,7 +6,6 @@ type SavedPolicy struct {
 	ConfigMap Key
 	UID       string // of the ConfigMap; another UID means another ConfigMap, and this is void
 	Item      string // the key in data
-	Created   string // creation time of the ConfigMap, RFC 3339: the older policy wins a conflict
 	Good      string // text of the last good version; empty if none was
 	GoodHash  string
 	Refused   []string // hashes of versions that proxies refused, newest last, at most 10
