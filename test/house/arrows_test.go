@@ -1,0 +1,76 @@
+package house
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows is the whole dependency graph of this repository: a package and which of ours it may import. "*" means
+// all of those above it. The graph is what keeps a change local: policy knows nothing of Envoy, the translator
+// nothing of Kubernetes, the server nothing of the mesh. So a new arrow is a change of the architecture: add it here
+// and in ARCHITECTURE.md, with its reason, or find the interface that is missing at the consumer.
+//
+// Tests may import anything; they are no part of the product.
+func arrows() []arrow {
+	return []arrow{
+		{"model", nil},
+		{"policy", nil},
+		{"xds", nil},
+		{"xds/hds", nil},
+		{"injector/bootstrap", nil},
+		{"mesh", []string{"model", "policy"}},
+		{"translator", []string{"model"}},
+		{"kube", []string{"model", "policy"}},
+		{"sidecar/envoy", []string{"injector/bootstrap"}},
+		{"observe", []string{"model"}},
+		{"controlplane", []string{"*"}},
+		{"demo", []string{"*"}},
+		{"cmd/heddle", []string{"controlplane", "demo", "policy", "kube", "sidecar/envoy"}},
+	}
+}
+
+type arrow struct {
+	from string
+	to   []string
+}
+
+func TestPackagesImportOnlyWhatTheArchitectureAllows(t *testing.T) {
+	may := map[string][]string{}
+	var above []string
+	for _, a := range arrows() {
+		may[a.from] = a.to
+		if slices.Equal(a.to, []string{"*"}) {
+			may[a.from] = slices.Clone(above)
+		}
+		above = append(above, a.from)
+	}
+	for _, f := range parse(t) {
+		pkg := f.Package()
+		if f.IsTest() || strings.HasPrefix(pkg, "test/") {
+			continue
+		}
+		allowed, known := may[pkg]
+		if !known {
+			t.Errorf("%s: package %s has no entry in the table of arrows: say what it may import", f.Path, pkg)
+			continue
+		}
+		for _, to := range f.Imports() {
+			if !slices.Contains(allowed, to) {
+				t.Errorf("%s: new arrow %s -> %s; it may import only %q", f.Path, pkg, to, allowed)
+			}
+		}
+	}
+}
+
+func parse(t *testing.T) []*File {
+	t.Helper()
+	files, err := Parse("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatal("no Go file found: the rules were held against nothing")
+	}
+	return files
+}
