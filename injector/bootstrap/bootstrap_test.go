@@ -1,0 +1,113 @@
+package bootstrap_test
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
+)
+
+var update = flag.Bool("update", false, "write what the code gives to testdata")
+
+// cases are the golden files: the least that a sidecar needs, and everything.
+func cases() map[string]bootstrap.Options {
+	return map[string]bootstrap.Options{
+		"least.yaml": {
+			ID:    "shop/web-1",
+			ADS:   "/run/heddle/xds.sock",
+			Admin: "/run/heddle/admin.sock",
+		},
+		"all.yaml": {
+			ID:        "shop/web-1",
+			Cluster:   "web",
+			Region:    "eu-north",
+			Zone:      "eu-north-1",
+			ADS:       "/run/heddle/xds.sock",
+			Admin:     "/run/heddle/admin.sock",
+			AdminMode: 0o660,
+			Capture: bootstrap.Capture{
+				Bind: netip.MustParsePrefix("127.65.0.0/16"),
+				App:  netip.MustParseAddr("127.66.0.1"),
+			},
+			HealthChecks:  true,
+			FlushInterval: 5 * time.Second,
+		},
+	}
+}
+
+func TestBootstrapIsTheGoldenOne(t *testing.T) {
+	for name, options := range cases() {
+		t.Run(name, func(t *testing.T) {
+			got := render(t, options)
+			path := filepath.Join("testdata", name)
+			if *update {
+				if err := os.WriteFile(path, got, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("(-want +got); run with -update if this is meant:\n%s", diff)
+			}
+		})
+	}
+}
+
+func render(t *testing.T, o bootstrap.Options) []byte {
+	t.Helper()
+	b, err := bootstrap.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := bootstrap.YAML(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestIncompleteOptionsAreRefusedTogether(t *testing.T) {
+	_, err := bootstrap.New(bootstrap.Options{
+		ID:      "web-1",
+		ADS:     "/" + strings.Repeat("x", 107),
+		Capture: bootstrap.Capture{App: netip.MustParseAddr("127.66.0.1")},
+	})
+	for _, want := range []string{
+		`node id "web-1": want namespace/pod`,
+		"108 bytes, a unix socket's path at most 107",
+		"admin socket: no path given",
+		"capture: want both",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not say %q", err, want)
+		}
+	}
+}
+
+func TestCallerIsWrittenWithBothEndsOfEveryPart(t *testing.T) {
+	got := bootstrap.Caller{
+		Namespace: "shop",
+		Account:   "web",
+		Labels:    map[string]string{"version": "v1", "app": "web"},
+	}.Environment()
+	if want := "HEDDLE_CALLER=ns=shop;sa=web;l=app=web;l=version=v1;"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestALabelCannotPassForAnAccount(t *testing.T) {
+	got := bootstrap.Caller{Namespace: "shop", Account: "web", Labels: map[string]string{"a": "b;sa=admin"}}.String()
+	if want := "ns=shop;sa=web;"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
