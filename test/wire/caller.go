@@ -1,0 +1,203 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience is how long a test waits for what should take a moment: an answer, or a condition to come true. It is
+// only ever reached by a test that fails, or by a machine in great trouble.
+const patience = 30 * time.Second
+
+// Caller calls Services as a pod does: through its sidecar.
+type Caller struct {
+	t    testing.TB
+	mesh *Mesh
+	pod  string
+	bind netip.Prefix // where its sidecar's outbound listeners are
+	from net.Addr     // source address; nil for any
+	http *http.Transport
+}
+
+func newCaller(m *Mesh, pod string, bind netip.Prefix) *Caller {
+	c := &Caller{t: m.t, mesh: m, pod: pod, bind: bind}
+	c.http = c.transport()
+	return c
+}
+
+// From is the same caller with another source address.
+func (c *Caller) From(a netip.Addr) *Caller {
+	o := *c
+	o.from = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
+	o.http = o.transport()
+	return &o
+}
+
+// HTTP2 is the same caller speaking HTTP/2 without TLS.
+func (c *Caller) HTTP2() *Caller {
+	o := *c
+	o.http = o.transport()
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	o.http.Protocols = &protocols
+	return &o
+}
+
+func (c *Caller) transport() *http.Transport {
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, hostport string) (net.Conn, error) { return c.dial(ctx, hostport) },
+		// The answers are asserted as they are.
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 100,
+	}
+	c.t.Cleanup(t.CloseIdleConnections)
+	return t
+}
+
+func (c *Caller) dial(ctx context.Context, hostport string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: c.from}
+	return d.DialContext(ctx, "tcp", c.mesh.resolve(c, hostport))
+}
+
+// Dial opens a TCP connection to service:port, as "db:5432" or "db.shop:5432".
+func (c *Caller) Dial(service string) *Conn {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	raw, err := c.dial(ctx, service)
+	if err != nil {
+		c.t.Fatalf("dial %s from %s: %v", service, c.pod, err)
+	}
+	c.t.Cleanup(func() { _ = raw.Close() })
+	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+		c.t.Fatal(err)
+	}
+	return &Conn{raw, bufio.NewReader(raw)}
+}
+
+// Conn is a TCP connection that one can read lines from.
+type Conn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *Conn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// Line reads a line, without its end.
+func (c *Conn) Line() (string, error) {
+	line, err := c.r.ReadString('\n')
+	return strings.TrimSuffix(line, "\n"), err
+}
+
+// Option changes a request before it is sent.
+type Option func(*http.Request)
+
+// Header sets a header; Host sets the request's host.
+func Header(name, value string) Option {
+	return func(r *http.Request) {
+		if strings.EqualFold(name, "host") {
+			r.Host = value
+			return
+		}
+		r.Header.Set(name, value)
+	}
+}
+
+// Body sets the body.
+func Body(s string) Option {
+	return func(r *http.Request) {
+		r.Body = io.NopCloser(strings.NewReader(s))
+		r.ContentLength = int64(len(s))
+	}
+}
+
+// Get sends a GET request.
+func (c *Caller) Get(url string, options ...Option) *Response {
+	c.t.Helper()
+	return c.Do(http.MethodGet, url, options...)
+}
+
+// Do sends a request and reads the answer. It fails the test if there is none: a sidecar always answers.
+func (c *Caller) Do(method, url string, options ...Option) *Response {
+	c.t.Helper()
+	got, err := c.Try(c.t.Context(), method, url, options...)
+	if err != nil {
+		c.t.Fatalf("%s %s from %s: %v", method, url, c.pod, err)
+	}
+	return got
+}
+
+// Try sends a request and reads the answer.
+func (c *Caller) Try(ctx context.Context, method, url string, options ...Option) (*Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range options {
+		o(req)
+	}
+	start := time.Now()
+	resp, err := c.http.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &Response{c.t, resp.StatusCode, resp.Header, resp.Trailer, body, time.Since(start)}, nil
+}
+
+// Times sends n requests, one after the other.
+func (c *Caller) Times(n int, url string, options ...Option) []*Response {
+	c.t.Helper()
+	all := make([]*Response, n)
+	for i := range all {
+		all[i] = c.Get(url, options...)
+	}
+	return all
+}
+
+// Concurrently sends n requests at once and returns when all are answered.
+func (c *Caller) Concurrently(n int, method, url string, options ...Option) []*Response {
+	c.t.Helper()
+	return c.Begin(n, method, url, options...)()
+}
+
+// Begin sends n requests at once; what it returns waits for the answers.
+func (c *Caller) Begin(n int, method, url string, options ...Option) func() []*Response {
+	c.t.Helper()
+	type result struct {
+		resp *Response
+		err  error
+	}
+	results := make(chan result, n)
+	for range n {
+		go func() {
+			resp, err := c.Try(c.t.Context(), method, url, options...)
+			results <- result{resp, err}
+		}()
+	}
+	return func() []*Response {
+		c.t.Helper()
+		all := make([]*Response, n)
+		for i := range all {
+			r := <-results
+			if r.err != nil {
+				c.t.Fatalf("%s %s from %s: %v", method, url, c.pod, r.err)
+			}
+			all[i] = r.resp
+		}
+		return all
+	}
+}
