@@ -1,0 +1,185 @@
+package mesh
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// take stores one changed fact and marks what may look different because of it.
+func (s *State) take(e *model.Event) {
+	switch {
+	case e.Service != nil:
+		s.takeService(e.Service, e.Gone)
+	case e.Slice != nil:
+		s.takeSlice(e.Slice, e.Gone)
+	case e.Pod != nil:
+		s.takePod(e.Pod, e.Gone)
+	case e.Node != nil:
+		s.takeNode(e.Node, e.Gone)
+	case e.Health != nil:
+		s.takeHealth(e.Health)
+	}
+}
+
+func (s *State) takeService(fact *model.Service, gone bool) {
+	key := fact.Key
+	svc := s.services[key]
+	if gone {
+		if svc == nil {
+			return
+		}
+		svc.fact = nil
+	} else {
+		if svc == nil {
+			svc = &service{outbounds: map[string]*model.Outbound{}}
+			s.services[key] = svc
+		} else if reflect.DeepEqual(svc.fact, fact) {
+			return
+		}
+		svc.fact = fact
+	}
+	s.dirty.reach.add(key)
+	s.dirty.endpoints.add(key)
+	s.dirty.outbounds.add(key)
+	s.markPodsOf(key)
+}
+
+func (s *State) takeSlice(slice *model.Slice, gone bool) {
+	key := slice.Key
+	old := s.slices[key]
+	if gone {
+		slice = nil
+		delete(s.slices, key)
+	} else {
+		s.slices[key] = slice
+	}
+	if old != nil {
+		s.dirty.reach.add(serviceOf(old))
+		if slice == nil || slice.Service != old.Service {
+			s.slicesOf.remove(serviceOf(old), key)
+		}
+	}
+	if slice != nil {
+		s.dirty.reach.add(serviceOf(slice))
+		s.slicesOf.add(serviceOf(slice), key)
+	}
+	s.reindexSlice(key, old, slice)
+}
+
+// reindexSlice brings the indexes by pod and by node up to date, and marks the pods that a Service begins or
+// ceases to target. Most changes of a slice are of a condition, and then there is nothing to do.
+func (s *State) reindexSlice(key model.Key, old, slice *model.Slice) {
+	if sameTargets(old, slice) {
+		return
+	}
+	whole := old == nil || slice == nil || old.Service != slice.Service || !slices.Equal(old.Ports, slice.Ports)
+	before, after := podsOf(old), podsOf(slice)
+	for pod, uid := range before {
+		if now, ok := after[pod]; whole || !ok || now != uid {
+			s.dirty.workloads.add(pod)
+		}
+		if _, ok := after[pod]; !ok {
+			s.podSlices.remove(pod, key)
+		}
+	}
+	for pod := range after {
+		if _, ok := before[pod]; whole || !ok {
+			s.dirty.workloads.add(pod)
+		}
+		s.podSlices.add(pod, key)
+	}
+	for _, e := range endpointsOf(old) {
+		s.nodeSlices.remove(e.Node, key)
+	}
+	for _, e := range endpointsOf(slice) {
+		s.nodeSlices.add(e.Node, key)
+	}
+}
+
+// sameTargets says that two versions of a slice list the same pods on the same nodes for the same ports.
+func sameTargets(a, b *model.Slice) bool {
+	return a != nil && b != nil && a.Service == b.Service && slices.Equal(a.Ports, b.Ports) &&
+		slices.EqualFunc(a.Endpoints, b.Endpoints, func(x, y model.SliceEndpoint) bool {
+			return x.Pod == y.Pod && x.PodUID == y.PodUID && x.Node == y.Node
+		})
+}
+
+func endpointsOf(slice *model.Slice) []model.SliceEndpoint {
+	if slice == nil {
+		return nil
+	}
+	return slice.Endpoints
+}
+
+// podsOf gives the pods that a slice lists with the UID by which it means them.
+func podsOf(slice *model.Slice) map[model.Key]string {
+	pods := map[model.Key]string{}
+	for _, e := range endpointsOf(slice) {
+		if e.Pod != "" {
+			pods[model.Key{Namespace: slice.Key.Namespace, Name: e.Pod}] = e.PodUID
+		}
+	}
+	return pods
+}
+
+func serviceOf(slice *model.Slice) model.Key {
+	return model.Key{Namespace: slice.Key.Namespace, Name: slice.Service}
+}
+
+func (s *State) takePod(pod *model.Pod, gone bool) {
+	key := pod.Key
+	old := s.pods[key]
+	if old != nil {
+		s.nodePods.remove(old.Node, key)
+	}
+	if gone {
+		delete(s.pods, key)
+	} else {
+		s.pods[key] = pod
+		s.nodePods.add(pod.Node, key)
+	}
+	if gone || old != nil && old.UID != pod.UID {
+		delete(s.health, key) // what was found out about another pod says nothing about this one
+	}
+	s.dirty.workloads.add(key)
+	s.markServicesOf(key)
+}
+
+func (s *State) takeNode(node *model.Node, gone bool) {
+	old := s.nodes[node.Name]
+	if gone {
+		delete(s.nodes, node.Name)
+	} else {
+		s.nodes[node.Name] = node
+		if old != nil && *old == *node {
+			return
+		}
+	}
+	for slice := range s.nodeSlices[node.Name] {
+		s.dirty.reach.add(serviceOf(s.slices[slice]))
+	}
+	for pod := range s.nodePods[node.Name] {
+		s.dirty.workloads.add(pod)
+		s.markServicesOf(pod)
+	}
+}
+
+// markServicesOf marks the Services that list a pod.
+func (s *State) markServicesOf(pod model.Key) {
+	for slice := range s.podSlices[pod] {
+		s.dirty.reach.add(serviceOf(s.slices[slice]))
+	}
+}
+
+// markPodsOf marks the pods that a Service lists: their sidecars receive for it.
+func (s *State) markPodsOf(key model.Key) {
+	for slice := range s.slicesOf[key] {
+		for _, e := range s.slices[slice].Endpoints {
+			if e.Pod != "" {
+				s.dirty.workloads.add(model.Key{Namespace: key.Namespace, Name: e.Pod})
+			}
+		}
+	}
+}

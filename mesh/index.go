@@ -1,0 +1,40 @@
+package mesh
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// set is a set of comparable values.
+type set[T comparable] map[T]struct{}
+
+func (s set[T]) add(v T)            { s[v] = struct{}{} }
+func (s set[T]) has(v T) bool       { _, ok := s[v]; return ok }
+func (s set[T]) addAll(more set[T]) { maps.Copy(s, more) }
+
+// index says, for a thing, who depends on it. A key without dependants takes no memory.
+type index[K, V comparable] map[K]set[V]
+
+func (x index[K, V]) add(k K, v V) {
+	if x[k] == nil {
+		x[k] = set[V]{}
+	}
+	x[k].add(v)
+}
+
+func (x index[K, V]) remove(k K, v V) {
+	delete(x[k], v)
+	if len(x[k]) == 0 {
+		delete(x, k)
+	}
+}
+
+// sortedKeys gives the keys of a map in their order, so that nothing depends on a map's.
+func sortedKeys[V any](m map[model.Key]V) []model.Key {
+	return slices.SortedFunc(maps.Keys(m), model.Key.Compare)
+}
+
+func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

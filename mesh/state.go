@@ -1,0 +1,167 @@
+package mesh
+
+import (
+	"net/netip"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// Options say what a State starts from.
+type Options struct {
+	Namespace string              // the control plane's own, where mesh-wide policy lives
+	Saved     []model.SavedPolicy // what Changes.Save said before a restart
+}
+
+// View names one Outbound: a Service as the sidecars of one namespace see it, or all others (Audience empty).
+type View struct {
+	Audience string
+	Key      model.Key
+}
+
+// Changes lists what an Apply changed, each list sorted. A view that is listed and now nil is gone.
+type Changes struct {
+	Outbounds []View
+	Endpoints []model.Key // by Service
+	Workloads []model.Key // by pod
+	Settings  bool
+	Notices   []Notice // that hold now and did not before
+}
+
+// State is the mesh as far as it is known. The zero value is not usable; call New.
+type State struct {
+	options Options
+
+	// Facts.
+	slices map[model.Key]*model.Slice
+	pods   map[model.Key]*model.Pod
+	nodes  map[string]*model.Node
+	health map[model.Key]map[finding]struct{} // unhealthy findings by pod
+
+	// Services with what was derived of them.
+	services map[model.Key]*service
+
+	// Reverse indexes: what has to be looked at again when the key changes.
+	slicesOf   index[model.Key, model.Key] // Service: its slices
+	podSlices  index[model.Key, model.Key] // pod: slices that list it
+	nodeSlices index[string, model.Key]    // node: slices with an endpoint on it
+	nodePods   index[string, model.Key]    // node: pods on it
+	claims     claims
+
+	workloads map[model.Key]*workload
+	settings  *model.Settings
+	defaults  *model.Traffic
+	notices   map[Notice]int // how many owners say so
+
+	dirty dirty
+}
+
+// service is a Service and what was derived of it, stage by stage.
+type service struct {
+	fact      *model.Service
+	reach     reach
+	outbounds map[string]*model.Outbound // by audience
+	endpoints *model.Endpoints
+	notices   []Notice
+	claimed   claim
+	wants     []netip.AddrPort // addresses that it has claims on
+}
+
+// workload is a view with the notices that its making gave.
+type workload struct {
+	view    *model.Workload
+	notices []Notice
+}
+
+// dirty holds what the stages of an Apply have still to look at.
+type dirty struct {
+	reach     set[model.Key] // Services whose endpoints may differ
+	endpoints set[model.Key] // Services whose Endpoints view may differ
+	outbounds set[model.Key] // Services whose Outbound views may differ
+	workloads set[model.Key] // pods
+	settings  bool
+}
+
+func newDirty() dirty {
+	return dirty{reach: set[model.Key]{}, endpoints: set[model.Key]{}, outbounds: set[model.Key]{}, workloads: set[model.Key]{}}
+}
+
+// New makes a State that knows no facts yet.
+func New(o Options) *State {
+	return &State{
+		options:    o,
+		slices:     map[model.Key]*model.Slice{},
+		pods:       map[model.Key]*model.Pod{},
+		nodes:      map[string]*model.Node{},
+		health:     map[model.Key]map[finding]struct{}{},
+		services:   map[model.Key]*service{},
+		slicesOf:   index[model.Key, model.Key]{},
+		podSlices:  index[model.Key, model.Key]{},
+		nodeSlices: index[string, model.Key]{},
+		nodePods:   index[string, model.Key]{},
+		claims:     claims{},
+		workloads:  map[model.Key]*workload{},
+		settings:   defaultSettings(),
+		defaults:   &model.Traffic{},
+		notices:    map[Notice]int{},
+		dirty:      newDirty(),
+	}
+}
+
+// Apply takes in changed facts and brings every view up to date that they have to do with.
+func (s *State) Apply(events []model.Event) Changes {
+	for i := range events {
+		s.take(&events[i])
+	}
+	var ch Changes
+	ch.Settings = s.dirty.settings
+	for _, key := range sortedKeys(s.dirty.reach) {
+		s.updateReach(key)
+	}
+	for _, key := range sortedKeys(s.dirty.endpoints) {
+		if s.updateEndpoints(key) {
+			ch.Endpoints = append(ch.Endpoints, key)
+		}
+	}
+	for _, key := range sortedKeys(s.dirty.outbounds) {
+		ch.Outbounds = append(ch.Outbounds, s.updateOutbounds(key, &ch)...)
+	}
+	for _, key := range sortedKeys(s.dirty.workloads) {
+		if s.updateWorkload(key, &ch) {
+			ch.Workloads = append(ch.Workloads, key)
+		}
+	}
+	for _, key := range sortedKeys(s.dirty.reach) {
+		if svc := s.services[key]; svc != nil && svc.fact == nil {
+			delete(s.services, key)
+		}
+	}
+	s.dirty = newDirty()
+	return ch
+}
+
+// Outbound gives a view of a Service for callers, nil if there is none.
+func (s *State) Outbound(v View) *model.Outbound {
+	if svc := s.services[v.Key]; svc != nil {
+		return svc.outbounds[v.Audience]
+	}
+	return nil
+}
+
+// Endpoints gives the endpoints of a Service, nil if it is gone or has none by nature (ExternalName).
+func (s *State) Endpoints(key model.Key) *model.Endpoints {
+	if svc := s.services[key]; svc != nil {
+		return svc.endpoints
+	}
+	return nil
+}
+
+// Workload gives what a pod's sidecar receives, nil if the pod is gone or has no sidecar.
+func (s *State) Workload(pod model.Key) *model.Workload {
+	if w := s.workloads[pod]; w != nil {
+		return w.view
+	}
+	return nil
+}
+
+// Settings gives the mesh-wide options.
+func (s *State) Settings() *model.Settings { return s.settings }

@@ -1,0 +1,124 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// updateEndpoints puts a Service's Endpoints view together and says whether it differs from the one before.
+func (s *State) updateEndpoints(key model.Key) bool {
+	svc := s.services[key]
+	if svc == nil {
+		return false
+	}
+	before := svc.endpoints
+	svc.endpoints = s.endpointsView(svc)
+	return !equalEndpoints(before, svc.endpoints)
+}
+
+func (s *State) endpointsView(svc *service) *model.Endpoints {
+	if svc.fact == nil || svc.fact.Kind == model.ExternalName {
+		return nil
+	}
+	return &model.Endpoints{
+		Service:   svc.fact.Key,
+		Ports:     svc.reach.ports,
+		Prefer:    svc.fact.Prefer,
+		NodeLocal: svc.fact.NodeLocal,
+	}
+}
+
+func equalEndpoints(a, b *model.Endpoints) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if !slices.EqualFunc(a.Ports, b.Ports, equalPortEndpoints) {
+		return false
+	}
+	x, y := *a, *b
+	x.Ports, y.Ports = nil, nil
+	return reflect.DeepEqual(x, y)
+}
+
+// updateOutbounds puts every view of a Service together and gives those that differ from the ones before.
+func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
+	svc := s.services[key]
+	if svc == nil {
+		return nil
+	}
+	before := svc.outbounds
+	svc.outbounds = map[string]*model.Outbound{}
+	var notices []Notice
+	if svc.fact != nil && svc.fact.Kind != model.ExternalName {
+		shared, lost := s.outboundView(svc)
+		svc.outbounds[""] = shared
+		notices = serviceNotices(svc.fact, lost)
+	}
+	svc.notices = s.replaceNotices(svc.notices, notices, ch)
+	var changed []View
+	for _, audience := range sorted(both(before, svc.outbounds)) {
+		if !reflect.DeepEqual(before[audience], svc.outbounds[audience]) {
+			changed = append(changed, View{audience, key})
+		}
+	}
+	return changed
+}
+
+// both gives the keys of two maps.
+func both[K comparable, V any](a, b map[K]V) set[K] {
+	all := set[K]{}
+	for k := range a {
+		all.add(k)
+	}
+	for k := range b {
+		all.add(k)
+	}
+	return all
+}
+
+// outboundView gives the view that all callers share, and the addresses that other Services claimed first.
+func (s *State) outboundView(svc *service) (*model.Outbound, []netip.AddrPort) {
+	out := &model.Outbound{Service: svc.fact, Traffic: s.defaults, Settings: s.settings}
+	var lost []netip.AddrPort
+	own := func(a netip.AddrPort) bool {
+		if s.claims.owner(a) == svc.fact.Key {
+			return true
+		}
+		lost = append(lost, a)
+		return false
+	}
+	for i, p := range svc.fact.Ports {
+		port := model.OutboundPort{Port: p, Hop: svc.reach.hops[i]}
+		for _, a := range svc.fact.Addresses {
+			if own(netip.AddrPortFrom(a, p.Number)) {
+				port.Addresses = append(port.Addresses, a)
+			}
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	for _, i := range svc.reach.instances {
+		if own(i.Address) {
+			out.Instances = append(out.Instances, i)
+		}
+	}
+	return out, lost
+}
+
+func serviceNotices(svc *model.Service, lost []netip.AddrPort) []Notice {
+	var all []Notice
+	say := func(format string, args ...any) {
+		all = append(all, Notice{"Service", svc.Key, fmt.Sprintf(format, args...)})
+	}
+	if len(svc.Ignored) > 0 {
+		say("the mesh carries TCP only: ports %s go past it as without a mesh", strings.Join(svc.Ignored, ", "))
+	}
+	if len(lost) > 0 && svc.Kind == model.ClusterIP {
+		say("an older Service has the address %s: calls to it follow that Service's policy; delete one of the two", lost[0])
+	}
+	return all
+}
