@@ -97,6 +97,13 @@ type SliceEndpoint struct {
 	Hostname    string // for StatefulSets
 }
 
+// SidecarLabel is on every pod that has a Heddle sidecar, with the value "true": injection sets it, and a pod
+// without it is spoken to in its application's own protocol. A label, so that it can be selected on.
+const SidecarLabel = "heddle.dev/sidecar"
+
+// PolicyLabel marks the ConfigMaps that are policies, with the value "true".
+const PolicyLabel = "heddle.dev/policy"
+
 // Pod is a Kubernetes Pod, as far as its sidecar and its callers depend on it.
 type Pod struct {
 	Key            Key
@@ -106,16 +113,18 @@ type Pod struct {
 	Addresses      []netip.Addr
 	Labels         Labels
 	Ports          []PodPort // declared TCP containerPorts
-	Meshed         bool      // has a Heddle sidecar
+	Meshed         bool      // has a Heddle sidecar: SidecarLabel
 	HostNetwork    bool
 	Deleted        bool // has a deletionTimestamp: leaves every caller's endpoints at once
 	Finished       bool // phase Succeeded or Failed
 }
 
-// PodPort is a declared container port.
+// PodPort is a declared container port. Its protocol counts where no Service says one.
 type PodPort struct {
-	Name   string
-	Number uint16
+	Name     string
+	Number   uint16
+	Protocol Protocol
+	Declared bool // by the port's name
 }
 
 // Namespace is a Kubernetes Namespace.
