@@ -26,6 +26,9 @@ type OutboundPort struct {
 	// claimed the same address and port first, so that one duplicate never costs anybody else a listener.
 	Addresses []netip.Addr
 	Hop       Hop
+	// Routes are the Traffic's, with every target resolved for a call of this port: its Port is set, and Hop and
+	// Missing speak of it. Two ports of a Service may need different ports of one target, so this is per port.
+	Routes []Route
 }
 
 // Hop is what a caller's sidecar speaks to the endpoints of a port.

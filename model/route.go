@@ -26,7 +26,7 @@ type Route struct {
 // Target is where a share of a route's requests goes.
 type Target struct {
 	Service Key
-	Port    uint16 // of that Service; 0: the port that was called
+	Port    uint16 // of that Service; 0 only where it is not resolved: the port that was called
 	Subset  Labels // nil for all its pods
 	Weight  uint32 // relative to the sum; 0 only where a policy says so
 	// Missing says why this target cannot be reached: no such Service or no such port. Its share is answered

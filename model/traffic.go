@@ -18,8 +18,10 @@ type Traffic struct {
 	HealthCheck    *HealthCheck
 	LoadBalancer   LoadBalancer
 	Connection     Connection
-	Routes         []Route // as written; a request that matches none goes to the Service itself
-	Origins        map[Field]Origin
+	// Routes as written, in order; a request that matches none goes to the Service itself. Their targets are not
+	// resolved: translate OutboundPort.Routes instead.
+	Routes  []Route
+	Origins map[Field]Origin
 }
 
 // Origin gives the provenance of a field, zero if it is a default.
