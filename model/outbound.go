@@ -109,6 +109,7 @@ type InboundPort struct {
 	Declared    bool
 	Services    []Key        // that target it; sorted
 	Limits      []RouteLimit // in the order of their routes
+	HTTP        HTTPVersion  // what the application is spoken to with
 	IdleTimeout time.Duration
 	Streak      uint32 // consecutive failures that are reported as a failure streak; 0 for none
 	Origins     []Origin

@@ -1,0 +1,132 @@
+package translator
+
+import (
+	"net/netip"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// inboundRoutes sends what arrives at a port to the application, through the rate limits of its routes.
+func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
+	var routes []*routev3.Route
+	var origins []model.Origin
+	for _, l := range p.Limits {
+		origins = append(origins, l.Origin)
+		name := l.Service.String() + "/" + l.Route
+		matches := []*routev3.RouteMatch{anyPath()}
+		if len(l.Matches) > 0 {
+			matches = nil
+		}
+		for _, m := range l.Matches {
+			matches = append(matches, routeMatch(m, nil))
+		}
+		for _, m := range matches {
+			limited := map[string]*anypb.Any{filterRateLimit: typed(rateLimit(l.Limit, name))}
+			routes = append(routes, appRoutes(p, name, m, limited)...)
+		}
+	}
+	routes = append(routes, appRoutes(p, "default", anyPath(), nil)...)
+	return &routev3.RouteConfiguration{
+		Name: inboundName(p.Number),
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name: "app", Domains: []string{"*"}, Routes: routes,
+		}},
+		RequestHeadersToRemove:  []string{headerProtocol},
+		ResponseHeadersToRemove: []string{headerFailure}, // an application must not make callers retry
+		Metadata:                provenance(origins...),
+	}
+}
+
+// appRoutes sends one match to the application in its own protocol. Where that is not declared it is the calling
+// application's: the caller's sidecar says so if it was HTTP/1, and otherwise what arrives is right.
+func appRoutes(p model.InboundPort, name string, m *routev3.RouteMatch, filters map[string]*anypb.Any) []*routev3.Route {
+	to := func(protocol string, match *routev3.RouteMatch) *routev3.Route {
+		return &routev3.Route{
+			Name: name, Match: match, TypedPerFilterConfig: filters,
+			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: inboundCluster(p.Number, protocol)},
+				Timeout:          duration(0),
+				IdleTimeout:      duration(p.IdleTimeout),
+			}},
+		}
+	}
+	if protocols := appProtocols(p); len(protocols) == 1 {
+		return []*routev3.Route{to(protocols[0], m)}
+	}
+	h1 := proto.CloneOf(m)
+	h1.Headers = append(h1.Headers, header(headerProtocol, hasPrefix("HTTP/1")))
+	return []*routev3.Route{to(toH1, h1), to(toSame, m)}
+}
+
+// appProtocols are the HTTP protocols that an application may be spoken to with.
+func appProtocols(p model.InboundPort) []string {
+	switch {
+	case p.HTTP == model.HTTPVersion1:
+		return []string{toH1}
+	case p.HTTP == model.HTTPVersion2, p.Protocol == model.HTTP2, p.Protocol == model.GRPC:
+		return []string{toH2}
+	}
+	return []string{toH1, toSame}
+}
+
+// appClusters lead to the application, one per protocol that it may be spoken to with.
+func appClusters(p model.InboundPort, capture Capture) []*clusterv3.Cluster {
+	var out []*clusterv3.Cluster
+	if !p.Protocol.IsHTTP() {
+		out = append(out, appCluster(inboundCluster(p.Number, toTCP), p.Number, capture))
+	}
+	if p.Protocol == model.TCP {
+		return out
+	}
+	for _, protocol := range appProtocols(p) {
+		c := appCluster(inboundCluster(p.Number, protocol), p.Number, capture)
+		o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: commonHTTP(model.Connection{})}
+		speak(o, model.HTTP, map[string]model.HTTPVersion{toH1: model.HTTPVersion1, toH2: model.HTTPVersion2}[protocol])
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpProtocolKey: typed(o)}
+		c.OutlierDetection = streak(p)
+		out = append(out, c)
+	}
+	return out
+}
+
+// appCluster reaches the application: at the address that was called, from a source that redirection exempts; or,
+// without redirection, at the address where the application is said to listen.
+func appCluster(name string, port uint16, capture Capture) *clusterv3.Cluster {
+	c := &clusterv3.Cluster{Name: name, AltStatName: statName(name), CircuitBreakers: unlimited()}
+	if !capture.Redirected() {
+		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+		c.LoadAssignment = static(name, socket(capture.App, uint32(port)))
+		return c
+	}
+	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
+	c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
+	c.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socket(netip.AddrFrom4([4]byte{127, 0, 0, 6}), 0).GetSocketAddress()}
+	return c
+}
+
+// streak counts consecutive failures of the application without acting on them: the control plane hears of them and
+// tells every caller.
+func streak(p model.InboundPort) *clusterv3.OutlierDetection {
+	if p.Streak == 0 {
+		return nil
+	}
+	none := enforced(false)
+	return &clusterv3.OutlierDetection{
+		Consecutive_5Xx:                        wrapperspb.UInt32(p.Streak),
+		EnforcingConsecutive_5Xx:               none,
+		EnforcingConsecutiveGatewayFailure:     none,
+		EnforcingConsecutiveLocalOriginFailure: none,
+		EnforcingSuccessRate:                   none,
+		EnforcingLocalOriginSuccessRate:        none,
+		EnforcingFailurePercentage:             none,
+		EnforcingFailurePercentageLocalOrigin:  none,
+	}
+}

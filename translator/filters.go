@@ -1,0 +1,100 @@
+package translator
+
+import (
+	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	statev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
+	ratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	networkstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
+	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// Names of the HTTP filters, which per-route configuration refers to.
+const (
+	filterCORS      = "envoy.filters.http.cors"
+	filterFault     = "envoy.filters.http.fault"
+	filterRateLimit = "envoy.filters.http.local_ratelimit"
+	filterGRPCStats = "envoy.filters.http.grpc_stats"
+	filterRouter    = "envoy.filters.http.router"
+)
+
+// outboundHTTPFilters is the order of filters for requests that leave a pod. All are always there and do nothing
+// until a route configures them: adding one would replace the filter chain, which drains its connections, while a
+// change of a route touches no connection.
+func outboundHTTPFilters() []*hcmv3.HttpFilter {
+	return []*hcmv3.HttpFilter{
+		httpFilter(filterCORS, &corsv3.Cors{}),
+		httpFilter(filterFault, &faultv3.HTTPFault{}),
+		grpcStats(),
+		router(),
+	}
+}
+
+// inboundHTTPFilters is the order of filters for requests that a pod receives. Authorization will come first: what
+// it refuses must not spend a rate limit.
+func inboundHTTPFilters() []*hcmv3.HttpFilter {
+	return []*hcmv3.HttpFilter{
+		httpFilter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "limit"}),
+		grpcStats(),
+		router(),
+	}
+}
+
+func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: typed(config)}}
+}
+
+// grpcStats counts gRPC by its own status: without it a failed call looks like a 200.
+func grpcStats() *hcmv3.HttpFilter {
+	return httpFilter(filterGRPCStats, &grpcstatsv3.FilterConfig{
+		PerMethodStatSpecifier: &grpcstatsv3.FilterConfig_StatsForAllMethods{StatsForAllMethods: no()},
+	})
+}
+
+// router ends every chain. Its own x-envoy-* headers stay off: they would tell the application of the mesh's affairs.
+func router() *hcmv3.HttpFilter {
+	return httpFilter(filterRouter, &routerv3.Router{SuppressEnvoyHeaders: true})
+}
+
+// foreignHeaders removes, before anything looks at them, headers that steer a sidecar: an application that passes on
+// what it received must not pass on orders. Callers' x-forwarded-* headers are information and stay.
+func foreignHeaders(prefixes []string) []*corev3.TypedExtensionConfig {
+	var mutations []*mutationrulesv3.HeaderMutation
+	for _, prefix := range prefixes {
+		mutations = append(mutations, &mutationrulesv3.HeaderMutation{Action: &mutationrulesv3.HeaderMutation_RemoveOnMatch_{
+			RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: hasPrefix(prefix)},
+		}})
+	}
+	return []*corev3.TypedExtensionConfig{{
+		Name:        "envoy.http.early_header_mutation.header_mutation",
+		TypedConfig: typed(&earlyv3.HeaderMutation{Mutations: mutations}),
+	}}
+}
+
+// callerKey is the filter state that says who calls, for routes that match on the caller. A sidecar's own
+// environment tells it, so that all sidecars share one route configuration.
+const callerKey = "dev.heddle.caller"
+
+func callerState() *listenerv3.Filter {
+	return &listenerv3.Filter{
+		Name: "envoy.filters.network.set_filter_state",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(&networkstatev3.Config{
+			OnNewConnection: []*statev3.FilterStateValue{{
+				Key:        &statev3.FilterStateValue_ObjectKey{ObjectKey: callerKey},
+				FactoryKey: "envoy.string",
+				Value: &statev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
+					Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+						Specifier: &corev3.DataSource_InlineString{InlineString: "%ENVIRONMENT(HEDDLE_CALLER)%"},
+					}},
+				}},
+			}},
+		})},
+	}
+}

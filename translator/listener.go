@@ -1,0 +1,175 @@
+package translator
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+func yes() *wrapperspb.BoolValue { return wrapperspb.Bool(true) }
+func no() *wrapperspb.BoolValue  { return wrapperspb.Bool(false) }
+
+// outboundListener is a listener without name and address, for whatever the port's protocol needs.
+func outboundListener(o *model.Outbound, p model.OutboundPort, to outboundTarget) *listenerv3.Listener {
+	l := &listenerv3.Listener{
+		StatPrefix:       statName(PortName(o.Service.Key, p.Number)),
+		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
+		Metadata:         provenance(append([]model.Origin{portOrigin(o, p)}, listenerOrigins(o.Traffic)...)...),
+	}
+	var http, tcp *listenerv3.FilterChain
+	if p.Protocol != model.TCP {
+		http = httpChain(httpOptions{
+			prefix:  PortName(o.Service.Key, p.Number),
+			routes:  to.routes,
+			inline:  to.inline,
+			idle:    o.Traffic.IdleTimeout,
+			filters: outboundHTTPFilters(),
+			network: []*listenerv3.Filter{callerState()},
+			remove:  []string{"x-envoy-", "x-heddle-"},
+		})
+	}
+	if !p.Protocol.IsHTTP() {
+		tcp = tcpChain(tcpProxy(o, p, to.cluster))
+	}
+	protocolChains(l, p.Protocol, http, tcp, o.Settings.DetectionTimeout)
+	return l
+}
+
+// protocolChains gives a listener the chain of its protocol, or both with a look at the first bytes. A client that
+// waits for the server to speak first is let through as TCP after half of the time for detection: the other sidecar
+// may need the other half.
+func protocolChains(l *listenerv3.Listener, p model.Protocol, http, tcp *listenerv3.FilterChain, detection time.Duration) {
+	switch {
+	case p == model.TCP:
+		l.FilterChains = []*listenerv3.FilterChain{tcp}
+	case p.IsHTTP():
+		l.FilterChains = []*listenerv3.FilterChain{http}
+	default:
+		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
+		l.FilterChains = []*listenerv3.FilterChain{http}
+		l.DefaultFilterChain = tcp
+		l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
+		l.ListenerFiltersTimeout = duration(detection / 2)
+		l.ContinueOnListenerFiltersTimeout = true
+	}
+}
+
+func httpInspector() *listenerv3.ListenerFilter {
+	return &listenerv3.ListenerFilter{
+		Name:       "envoy.filters.listener.http_inspector",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: typed(&httpinspectorv3.HttpInspector{})},
+	}
+}
+
+// routeSource is the name of a route configuration that is fetched over ADS.
+type routeSource string
+
+func rds(name string) routeSource { return routeSource(name) }
+
+// httpOptions are what differs between the HTTP chains of a sidecar.
+type httpOptions struct {
+	prefix  string // of statistics
+	routes  routeSource
+	inline  *routev3.RouteConfiguration // instead of routes
+	idle    time.Duration               // of a stream
+	filters []*hcmv3.HttpFilter
+	network []*listenerv3.Filter // before the HTTP connection manager
+	remove  []string             // prefixes of request headers that nobody may send here
+	reply   *hcmv3.LocalReplyConfig
+}
+
+// httpChain is a chain that ends in an HTTP connection manager. Every limit that Envoy would set by itself is
+// switched off or raised out of the way: the mesh adds no limit that nobody asked for.
+func httpChain(o httpOptions) *listenerv3.FilterChain {
+	m := &hcmv3.HttpConnectionManager{
+		StatPrefix:  statName(o.prefix),
+		CodecType:   hcmv3.HttpConnectionManager_AUTO,
+		HttpFilters: o.filters,
+		// 5 minutes by default; routes carry what policies ask for.
+		StreamIdleTimeout: duration(o.idle),
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:     duration(0), // of connections without requests; an hour by default
+			MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
+		},
+		MaxRequestHeadersKb:  wrapperspb.UInt32(maxHeaderKB),
+		HttpProtocolOptions:  &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "unknown"},
+		Http2ProtocolOptions: http2Options(),
+		// WebSocket would be answered 403 without; the hop to the server carries it as an extended CONNECT (RFC 8441).
+		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "spdy/3.1"}},
+		// A client's address is not for its headers to decide, and no address is trusted with Envoy's own headers.
+		UseRemoteAddress:              no(),
+		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		EarlyHeaderMutationExtensions: foreignHeaders(o.remove),
+		ForwardClientCertDetails:      hcmv3.HttpConnectionManager_SANITIZE,
+		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
+		PreserveExternalRequestId:     true,
+		LocalReplyConfig:              o.reply,
+	}
+	if o.inline != nil {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}
+	} else {
+		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: string(o.routes)}}
+	}
+	return &listenerv3.FilterChain{Name: "http", Filters: append(o.network, &listenerv3.Filter{
+		Name:       "envoy.filters.network.http_connection_manager",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(m)},
+	})}
+}
+
+const (
+	maxHeaders  = 1000 // 100 by default
+	maxHeaderKB = 1024 // 60 by default
+	// maxStreams is as many concurrent requests on one HTTP/2 connection as the protocol can number (RFC 9113, 5.1.1).
+	maxStreams = 1<<31 - 1
+)
+
+func http2Options() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{
+		MaxConcurrentStreams: wrapperspb.UInt32(maxStreams),
+		AllowConnect:         true,
+	}
+}
+
+func tcpChain(p *tcpv3.TcpProxy) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Name: "tcp", Filters: []*listenerv3.Filter{{
+		Name:       "envoy.filters.network.tcp_proxy",
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(p)},
+	}}}
+}
+
+// tcpTo forwards bytes to one cluster. An idle connection stays unless idle says otherwise: an hour by default.
+func tcpTo(prefix, cluster string, idle time.Duration) *tcpv3.TcpProxy {
+	return &tcpv3.TcpProxy{
+		StatPrefix:       statName(prefix),
+		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},
+		IdleTimeout:      duration(idle),
+	}
+}
+
+// tcpProxy is how callers' bytes reach a Service port: by the first route that says nothing about HTTP, since a
+// connection can be split by weight but not by what it carries.
+func tcpProxy(o *model.Outbound, p model.OutboundPort, cluster string) *tcpv3.TcpProxy {
+	t := tcpTo(PortName(o.Service.Key, p.Number), cluster, o.Traffic.IdleTimeout)
+	for _, r := range o.Traffic.Routes {
+		if len(r.Matches) > 0 || len(r.To) == 0 {
+			continue
+		}
+		var weighted []*tcpv3.TcpProxy_WeightedCluster_ClusterWeight
+		for _, to := range r.To {
+			if to.Weight > 0 {
+				weighted = append(weighted, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{Name: targetCluster(p, to), Weight: to.Weight})
+			}
+		}
+		t.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: &tcpv3.TcpProxy_WeightedCluster{Clusters: weighted}}
+		break
+	}
+	return t
+}
