@@ -1,0 +1,112 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+func hops(s *State, service string) []model.Hop {
+	var all []model.Hop
+	for _, p := range s.Outbound(View{Key: key(service)}).Ports {
+		all = append(all, p.Hop)
+	}
+	return all
+}
+
+func TestTheHopIsTheMeshsOnlyIfEveryPodHasASidecarAndThePortMayCarryHTTP(t *testing.T) {
+	svc := aService("shop/web", "10.96.0.1", ports(
+		model.Port{Name: "http", Number: 80, Protocol: model.HTTP}, model.Port{Name: "any", Number: 81}, model.Port{Name: "db", Number: 82, Protocol: model.TCP}))
+	slice := aSlice("shop/web-1", "web", at("a", "10.1.0.1"), at("b", "10.1.0.2", notReady))
+	slice.Ports = []model.SlicePort{{Name: "http", Number: 8080}, {Name: "any", Number: 8081}, {Name: "db", Number: 8082}}
+	s := meshOf(svc, slice)
+	want(t, "no pods", hops(s, "shop/web"), []model.Hop{model.HopPlain, model.HopPlain, model.HopPlain})
+
+	s.Apply(events(aPod("shop/a", "10.1.0.1")))
+	want(t, "a meshed pod", hops(s, "shop/web"), []model.Hop{model.HopMesh, model.HopMesh, model.HopPlain})
+
+	ch := s.Apply(events(aPod("shop/b", "10.1.0.2", unmeshed)))
+	want(t, "an unmeshed pod that is not ready yet", hops(s, "shop/web"), []model.Hop{model.HopPlain, model.HopPlain, model.HopPlain})
+	want(t, "changed", ch, Changes{Outbounds: []View{{Key: web}}})
+}
+
+func TestOfTwoServicesWithOneAddressTheOlderHasIt(t *testing.T) {
+	at := func(name string, d int) *model.Service {
+		return aService(name, "10.96.0.1", func(s *model.Service) { s.Created = day(d) })
+	}
+	older, younger := at("shop/web", 1), at("shop/copy", 2)
+	s := meshOf(younger)
+	ch := s.Apply(events(older))
+	addresses := func(name string) []netip.Addr { return s.Outbound(View{Key: key(name)}).Ports[0].Addresses }
+	want(t, "older", addresses("shop/web"), older.Addresses)
+	want(t, "younger", addresses("shop/copy"), nil)
+	want(t, "changed", ch.Outbounds, []View{{Key: key("shop/copy")}, {Key: web}})
+	notice := Notice{"Service", key("shop/copy"),
+		"an older Service has the address 10.96.0.1:80: calls to it follow that Service's policy; delete one of the two"}
+	want(t, "notices", ch.Notices, []Notice{notice})
+	want(t, "all notices", s.Notices(), []Notice{notice})
+
+	ch = s.Apply(gone(older))
+	want(t, "it comes back", addresses("shop/copy"), younger.Addresses)
+	want(t, "notices", s.Notices(), nil)
+	want(t, "changed", ch.Outbounds, []View{{Key: key("shop/copy")}, {Key: web}})
+}
+
+func instances(s *State, service string) []string {
+	var all []string
+	for _, i := range s.Outbound(View{Key: key(service)}).Instances {
+		text := fmt.Sprintf("%d %s", i.Port, i.Address)
+		if !i.Meshed {
+			text += " plain"
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+func headless(s *model.Service) { s.Kind = model.Headless }
+
+func TestEachPodOfAHeadlessServiceIsAnInstanceInEveryFamily(t *testing.T) {
+	pod := aPod("shop/a", "10.1.0.1")
+	pod.Addresses = append(pod.Addresses, addr("fd00::1"))
+	s := meshOf(
+		aService("shop/web", "", headless), pod, aPod("shop/b", "10.1.0.2", unmeshed), aPod("shop/c", "10.1.0.3"),
+		aSlice("shop/web-4", "web", at("a", "10.1.0.1"), at("b", "10.1.0.2", terminating), at("c", "10.1.0.3", notReady)),
+		aSlice("shop/web-6", "web", at("a", "fd00::1")),
+	)
+	want(t, "instances", instances(s, "shop/web"), []string{"80 10.1.0.1:8080", "80 10.1.0.2:8080 plain", "80 [fd00::1]:8080"})
+	want(t, "endpoints count a pod once", where(s, "shop/web"), []string{"10.1.0.1:8080"})
+}
+
+func TestAHeadlessServiceWithoutASelectorHasTheInstancesOfItsSlices(t *testing.T) {
+	s := meshOf(
+		aService("shop/web", "", headless, func(s *model.Service) { s.Selector = nil }),
+		aSlice("shop/web-4", "web", at("", "192.0.2.1")),
+	)
+	want(t, "instances", instances(s, "shop/web"), []string{"80 192.0.2.1:8080 plain"})
+}
+
+func TestTwoHeadlessServicesOfOnePodShareItsAddressByAge(t *testing.T) {
+	s := meshOf(
+		aService("shop/web", "", headless, func(s *model.Service) { s.Created = day(2) }),
+		aService("shop/peers", "", headless),
+		aPod("shop/a", "10.1.0.1"),
+		aSlice("shop/web-1", "web", at("a", "10.1.0.1")),
+		aSlice("shop/peers-1", "peers", at("a", "10.1.0.1")),
+	)
+	want(t, "older", instances(s, "shop/peers"), []string{"80 10.1.0.1:8080"})
+	want(t, "younger", instances(s, "shop/web"), nil)
+	want(t, "that is usual and no notice", s.Notices(), nil)
+
+	ch := s.Apply(gone(aSlice("shop/peers-1", "peers")))
+	want(t, "younger after", instances(s, "shop/web"), []string{"80 10.1.0.1:8080"})
+	want(t, "changed", ch.Outbounds, []View{{Key: key("shop/peers")}, {Key: web}})
+}
+
+func TestPortsThatTheMeshLeavesAloneAreNamed(t *testing.T) {
+	s := meshOf(aService("shop/web", "10.96.0.1", func(s *model.Service) { s.Ignored = []string{"53/UDP", "9/SCTP"} }))
+	want(t, "notices", s.Notices(), []Notice{{"Service", web,
+		"the mesh carries TCP only: ports 53/UDP, 9/SCTP go past it as without a mesh"}})
+}
