@@ -26,8 +26,8 @@ type OutboundPort struct {
 	// claimed the same address and port first, so that one duplicate never costs anybody else a listener.
 	Addresses []netip.Addr
 	Hop       Hop
-	// Routes are the Traffic's, with every target resolved for a call of this port: its Port is set, and Hop and
-	// Missing speak of it. Two ports of a Service may need different ports of one target, so this is per port.
+	// Routes are the Traffic's, with every target resolved for a call of this port: its Port is set, and
+	// Missing speaks of it. Two ports of a Service may need different ports of one target, so this is per port.
 	Routes []Route
 }
 
@@ -120,6 +120,8 @@ type RouteLimit struct {
 	Service Key
 	Route   string
 	Matches []Match // any; empty for all
-	Limit   RateLimit
+	// Unless are the matches of earlier routes that have no limit: what one of them takes never reaches this route.
+	Unless []Match
+	Limit  RateLimit
 	Origin  Origin
 }

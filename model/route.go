@@ -32,7 +32,6 @@ type Target struct {
 	// Missing says why this target cannot be reached: no such Service or no such port. Its share is answered
 	// 503 with the response flag NC, so that the fault is visible where it is.
 	Missing string
-	Hop     Hop // how the target port's endpoints are spoken to
 }
 
 // Match is a conjunction: all that is set must hold.
