@@ -1,0 +1,46 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// ClientOptions say which API server to speak to, and how fast. Zero values choose as kubectl does.
+type ClientOptions struct {
+	Kubeconfig string  // path; empty for $KUBECONFIG, ~/.kube/config, and inside a pod its ServiceAccount
+	Context    string  // empty for the kubeconfig's current one
+	UserAgent  string  // default heddle
+	QPS        float32 // requests per second once Burst is used up; default 50
+	Burst      int     // default 100
+}
+
+// ClientConfig finds the API server and the credentials for it.
+func ClientConfig(o ClientOptions) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.Kubeconfig
+	overrides := &clientcmd.ConfigOverrides{CurrentContext: o.Context}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	switch {
+	case clientcmd.IsEmptyConfig(err) && o.Kubeconfig == "" && o.Context == "":
+		return nil, errors.New("find the API server: there is no kubeconfig and this is no pod; give --kubeconfig FILE or set KUBECONFIG")
+	case err != nil:
+		return nil, fmt.Errorf("find the API server: %w; `kubectl config get-contexts` lists what there is", err)
+	}
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	config.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	config.UserAgent = orDefault(o.UserAgent, "heddle")
+	config.QPS = orDefault(o.QPS, 50)
+	config.Burst = orDefault(o.Burst, 100)
+	return config, nil
+}
+
+func orDefault[T comparable](v, absent T) T {
+	var zero T
+	if v == zero {
+		return absent
+	}
+	return v
+}
