@@ -123,5 +123,5 @@ type RouteLimit struct {
 	// Unless are the matches of earlier routes that have no limit: what one of them takes never reaches this route.
 	Unless []Match
 	Limit  RateLimit
-	Origin  Origin
+	Origin Origin
 }
