@@ -59,10 +59,8 @@ type Settings struct {
 type Endpoints struct {
 	Service   Key
 	Ports     []PortEndpoints
-	Prefer    Preference // PreferNone: every caller has the same list
+	Prefer    Preference // by the Service or by policy's locality; PreferNone: every caller has the same list
 	NodeLocal bool       // only endpoints on the caller's node
-	Panic     *float64   // panic threshold in percent; nil for none (never send to unhealthy ones)
-	SlowStart bool
 	Subsets   []Labels
 	Origins   []Origin
 }

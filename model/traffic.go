@@ -122,10 +122,9 @@ type LoadBalancer struct {
 	Policy           BalancePolicy
 	HashOn           []HashOn      // ring-hash and maglev
 	SlowStart        time.Duration // round-robin and least-request; 0 for none
-	Locality         Preference
-	Panic            *float64 // percent of healthy endpoints under which all are used; nil: never
-	RingMin, RingMax uint64   // ring-hash; 0 for Envoy's
-	TableSize        uint64   // maglev, a prime; 0 for Envoy's
+	Panic            *float64      // percent of healthy endpoints under which all are used; nil: never
+	RingMin, RingMax uint64        // ring-hash; 0 for Envoy's
+	TableSize        uint64        // maglev, a prime; 0 for Envoy's
 }
 
 // BalancePolicy is a load balancing algorithm.
