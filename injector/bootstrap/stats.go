@@ -13,7 +13,9 @@ import (
 const (
 	// TagCluster is the name of a cluster of the mesh: ob|namespace|service|port|subset or in|port|protocol.
 	TagCluster = "heddle.cluster"
-	// TagHost is the name of a virtual host: ob|namespace|service|port.
+	// TagListener is the name of an outbound listener: ob|namespace|service|port.
+	TagListener = "heddle.listener"
+	// TagHost is the name of a virtual host: namespace/service.
 	TagHost = "heddle.host"
 	// TagRoute is the name of a route within its virtual host.
 	TagRoute = "heddle.route"
@@ -45,15 +47,14 @@ func statsConfig() *metricsv3.StatsConfig {
 		}},
 		UseAllDefaultTags: wrapperspb.Bool(false),
 		StatsTags: []*metricsv3.TagSpecifier{
-			// The first group is cut out of the name, the second is the value. A subset's label values may hold
-			// dots, so what follows the cluster's name is named rather than guessed at.
-			regexTag(TagCluster, `^cluster\.(((?:ob|in)\|.*?)\.)(?:upstream_|membership_|outlier_detection\.|circuit_breakers\.|health_check\.|lb_|grpc\.)`),
-			regexTag(TagHost, `^vhost\.((.*?)\.)route\.`),
-			regexTag(TagRoute, `^vhost\..*?\.route\.((.*?)\.)upstream_`),
+			// The first group is cut out of the name, the second is the value. The names hold no dot.
+			regexTag(TagCluster, `^cluster\.(((?:ob|in)\|[^.]*)\.)`),
+			regexTag(TagListener, `^http\.((ob\|[^.]*)\.)`),
+			regexTag(TagHost, `^vhost\.(([^.]*)\.)route\.`),
+			regexTag(TagRoute, `^vhost\.[^.]*\.route\.(([^.]*)\.)`),
 			{TagName: "envoy.response_code_class"},
 			{TagName: "envoy.http_conn_manager_prefix"},
 			{TagName: "envoy.tcp_prefix"},
-			{TagName: "envoy.cluster_name"},
 		},
 		HistogramBucketSettings: []*metricsv3.HistogramBucketSettings{{
 			Match:   &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: "_rq_time"}},
@@ -62,13 +63,14 @@ func statsConfig() *metricsv3.StatsConfig {
 	}
 }
 
-// latencyBounds are the upper bounds of the buckets of request times, in milliseconds, the same for every sidecar so
-// that buckets add up. Envoy records whole milliseconds, rounded down: a bound of 2.5 is the end of [2, 3).
+// latencyBounds are the bounds of the buckets of request times in milliseconds, the same for every sidecar so that
+// buckets add up; Envoy's own begin 0.5, 1, 5, 10, 25. Envoy records whole milliseconds, rounded down, to two
+// digits: 9 holds what took less than 10, and 190, which stands for 190 to 199, what took less than 200.
 func latencyBounds() []float64 {
 	return []float64{
-		0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 9.5, 11.5, 14.5, 19.5, 24.5, 29.5, 39.5, 49.5, 59.5, 74.5, 99.5,
-		124.5, 149.5, 199.5, 249.5, 299.5, 399.5, 499.5, 749.5, 999.5, 1499.5, 1999.5, 2999.5, 4999.5, 9999.5,
-		19999.5, 29999.5, 59999.5,
+		0.5, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 19, 24, 29, 39, 49, 59, 74, 99,
+		110, 140, 190, 240, 290, 390, 490, 740, 990,
+		1400, 1900, 2900, 4900, 9900, 29000, 59000,
 	}
 }
 
@@ -79,7 +81,8 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepPrefix("listener_manager."),
 		keepRegex(`server\.(?:concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.*|state|total_connections|uptime|version|watchdog_.*)`),
 		keepRegex(`cluster\.xds\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_(?:total|active|pending_failure_eject))`),
-		keepRegex(`cluster\.(?:ob|in)\|.*\.(?:` +
+		// Right after the name, so that the same again under .external, .internal and .retry stays out.
+		keepRegex(`cluster\.(?:ob|in)\|[^.]*\.(?:` +
 			`upstream_rq_(?:total|active|[1-5]xx|time|timeout|per_try_timeout|rx_reset|tx_reset|pending_overflow|pending_active|` +
 			`retry|retry_success|retry_overflow|retry_limit_exceeded)|` +
 			`upstream_cx_(?:total|active|connect_fail|connect_timeout|overflow|pool_overflow|rx_bytes_total|tx_bytes_total)|` +
@@ -87,14 +90,14 @@ func keptStats() []*matcherv3.StringMatcher {
 			`outlier_detection\.ejections_.*|` +
 			`health_check\.(?:attempt|success|failure|healthy)|` +
 			`circuit_breakers\.default\.(?:cx|cx_pool|rq|rq_pending|rq_retry)_open|` +
-			`grpc\..*)`),
-		// Route names come from policies; only what is routed under one is counted.
-		keepRegex(`vhost\.ob\|.*\.route\..*\.upstream_rq_(?:total|[1-5]xx|time|timeout|retry|retry_success|retry_overflow|retry_limit_exceeded)`),
-		// HCM and TCP prefixes of single Services hold a | and stay out: the cluster's numbers say the same.
-		keepRegex(`http\.[^|]*\.(?:downstream_rq_(?:total|active|[1-5]xx|time|rx_reset|tx_reset|overload_close)|downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|protocol_error)|no_route|no_cluster)`),
-		keepRegex(`tcp\.[^|]*\.downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|no_route)`),
-		keepRegex(`.*http_local_rate_limit\.(?:rate_limited|ok|enforced)`),
-		keepRegex(`.*fault\.(?:aborts_injected|delays_injected)`),
+			`grpc\.[0-9]+)`),
+		keepRegex(`vhost\.[^.]*\.route\.[^.]*\.upstream_rq_(?:total|[1-5]xx|time|timeout|retry|retry_success|retry_overflow|retry_limit_exceeded)`),
+		// What callers met: with timeouts, faults and answers by the sidecar itself, which no cluster counts.
+		keepRegex(`http\.ob\|[^.]*\.downstream_rq_(?:[1-5]xx|time|active|rx_reset)`),
+		keepRegex(`http\.in[|_][^.]*\.(?:downstream_rq_(?:total|active|[1-5]xx|time|rx_reset|tx_reset)|downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|protocol_error)|no_route|no_cluster)`),
+		keepRegex(`tcp\.[^.]*\.downstream_cx_(?:total|rx_bytes_total|tx_bytes_total)`),
+		keepRegex(`(?:.*\.)?http_local_rate_limit\.(?:rate_limited|ok|enforced)`),
+		keepRegex(`http\.ob\|[^.]*\.fault\.(?:aborts_injected|delays_injected)`),
 	}
 }
 
