@@ -8,5 +8,12 @@ type SavedPolicy struct {
 	Item      string // the key in data
 	Good      string // text of the last good version; empty if none was
 	GoodHash  string
-	Refused   []string // hashes of versions that proxies refused, newest last, at most 10
+	Earlier   []SavedText // good versions before it, newest first: served if proxies refuse it
+	Refused   []string    // hashes of versions that proxies refused, newest last, at most 10
 }
+
+// SavedText is the text of a good version.
+type SavedText struct{ Text, Hash string }
+
+// Empty says that there is nothing to keep, and what was saved under this ConfigMap and Item can be deleted.
+func (p SavedPolicy) Empty() bool { return p.Good == "" && len(p.Refused) == 0 }
