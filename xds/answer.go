@@ -1,0 +1,124 @@
+package xds
+
+import (
+	"strings"
+	"time"
+)
+
+// answer takes the proxy's answer to a response: reason is empty for an acknowledgement. Answers to anything but
+// the response under way are stale and mean nothing.
+func (c *client) answer(t Type, nonce, reason string) {
+	sub := c.subs[t]
+	f := sub.flight
+	if f == nil || f.nonce != nonce {
+		return
+	}
+	sub.flight = nil
+	c.unacked -= f.size
+	if reason != "" {
+		c.refuse(f, reason)
+		return
+	}
+	for _, it := range f.items {
+		it.acked = true
+	}
+	sub.settled, sub.refused = true, sub.refused && sub.pending()
+	c.tell(Event{Kind: Acked, Type: t, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent)})
+}
+
+// refuse looks for what was wrong with a refused response. What is known to be bad is not sent again to this
+// proxy. All the rest is: even where Envoy applied it, it keeps no version of anything in a refused response, and
+// would report wrong ones on its next stream.
+func (c *client) refuse(f *flight, reason string) {
+	sub := c.subs[f.typ]
+	sub.refused = true
+	c.tell(Event{Kind: Refused, Type: f.typ, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent), Reason: reason})
+	if len(f.items) == 0 {
+		return // a refused removal would be refused again
+	}
+	for _, sl := range f.removed {
+		sub.held.set(sl.id)
+		sub.gone.set(sl.id)
+		sub.dirty.set(sl.id)
+	}
+	var rest []uint32
+	bad := 0
+	for _, it := range f.items {
+		if len(f.items) == 1 || blames(f.typ, reason, it.Name) {
+			c.condemn(f.typ, it.version, reason)
+			bad++
+			continue
+		}
+		rest = append(rest, it.entry.slot.id)
+	}
+	if bad == 0 && c.dialect == sotw && (f.typ == Cluster || f.typ == Listener) {
+		return // it takes a whole response or nothing, and nothing tells which part it was
+	}
+	if bad == 0 {
+		half := len(rest) / 2
+		sub.suspects = append(sub.suspects, rest[half:], rest[:half])
+		return
+	}
+	for _, id := range rest {
+		sub.dirty.set(id)
+	}
+}
+
+// blames says whether Envoy's reason names the resource. Only clusters and listeners are judged one by one; their
+// failures read "Error adding/updating cluster(s) NAME: why, NAME: why".
+func blames(t Type, reason, name string) bool {
+	if t != Cluster && t != Listener {
+		return false
+	}
+	for rest := reason; ; {
+		i := strings.Index(rest, name)
+		if i < 0 {
+			return false
+		}
+		before, after := rest[:i], rest[i+len(name):]
+		if strings.HasPrefix(after, ": ") && (before == "" || strings.ContainsAny(before[len(before)-1:], " \n,'\"")) {
+			return true
+		}
+		rest = after
+	}
+}
+
+// condemn records that this proxy refused v. Once enough proxies did, nobody gets it any more.
+func (c *client) condemn(t Type, v *version, reason string) {
+	if v.refused == nil {
+		v.refused = map[string]string{}
+	}
+	v.refused[c.proxy] = reason
+	c.subs[t].dirty.set(v.entry.slot.id) // the last good version, if there is one
+	verdict := &Verdict{Resource: v.Resource, Layer: v.entry.layer.name, Proxies: len(v.refused)}
+	c.tell(Event{Kind: Condemned, Type: t, Reason: reason, Verdict: verdict})
+	e := v.entry
+	if v.withdrawn || len(v.refused) < min(c.rules.quorum, c.store.proxies(e.layer)) {
+		return
+	}
+	v.withdrawn = true
+	if e.good == v {
+		e.good = nil
+	}
+	if e.good != nil {
+		verdict.Good = e.good.Version
+	}
+	c.tell(Event{Kind: Withdrawn, Type: t, Reason: reason, Verdict: verdict})
+	if e.wanted == v {
+		c.store.mark(t, e, &c.touched)
+	}
+}
+
+// proxies counts the distinct proxies that see l.
+func (s *Store) proxies(l *layer) int {
+	distinct := map[string]struct{}{}
+	for id := range l.clients.all() {
+		distinct[s.clients[id].proxy] = struct{}{}
+	}
+	return len(distinct)
+}
+
+func (c *client) tell(e Event) {
+	e.Proxy = c.proxy
+	c.events = append(c.events, e)
+}

@@ -1,0 +1,113 @@
+package xds
+
+import (
+	"time"
+)
+
+// wildcard is the name that subscribes to everything of a type.
+const wildcard = "*"
+
+// client is one stream as the protocol sees it: what the proxy asked for, has, and still has to be told. Its
+// methods neither block nor send; all of it is guarded by Store.mu.
+type client struct {
+	store   *Store
+	rules   *rules
+	dialect dialect
+	id      uint32
+	proxy   string
+	stack   []*layer // most specific first
+	subs    [typeCount]*subscription
+	push    func() // sends what is due; never blocks
+
+	nonces  uint64
+	unacked int // bytes sent and not acknowledged
+	sending bool
+	closed  bool
+
+	waiting time.Time // since when listeners or routes wait for clusters; zero if none do
+	leaving []removal // in the order in which they were noticed
+	touched bitset    // streams that a refusal concerns, to be pushed to once the lock is free
+	events  []Event   // to be told to the observer then
+}
+
+// dialect is one of the two protocols.
+type dialect uint8
+
+const (
+	delta dialect = iota
+	sotw
+)
+
+// rules are the parts of Options that the protocol depends on.
+type rules struct {
+	warming time.Duration
+	grace   time.Duration
+	quorum  int
+	names   int
+}
+
+// subscription is the state of one type on one stream. At 4,000 names each set is 500 bytes.
+type subscription struct {
+	wildcard bool
+	explicit bool   // has named anything, so that an empty list no longer means everything
+	named    bitset // asked for by name
+	held     bitset // sent before, in some version: the proxy has it, unless it refused it
+	dirty    bitset // to be sent, or said to be gone
+	offered  bitset // of dirty: not asked for yet, but certain to be
+	gone     bitset // of dirty: its removal may be said now
+	owed     bool   // a response is due, even an empty one
+	settled  bool   // some response was acknowledged
+	refused  bool   // and the last one was not
+	flight   *flight
+	nonce    string     // of the last response
+	suspects [][]uint32 // parts of refused responses, to be sent apart
+}
+
+// flight is the one response of a type that was sent and not answered yet.
+type flight struct {
+	typ     Type
+	nonce   string
+	items   []item
+	removed []*slot
+	size    int
+	sent    time.Time
+}
+
+// item is a resource in a response.
+type item struct {
+	*version
+	offered bool // before it was asked for
+	fresh   bool // changed since the last response; always so in delta
+}
+
+// busy says that the proxy has not yet confirmed all there is.
+func (s *subscription) busy() bool {
+	return s != nil && (s.flight != nil || s.pending())
+}
+
+// pending says that there is something to send.
+func (s *subscription) pending() bool {
+	return s.owed || len(s.suspects) > 0 || !s.dirty.empty()
+}
+
+// topmost is the entry that the stream sees under a name.
+func (c *client) topmost(sl *slot) *entry {
+	for _, l := range c.stack {
+		for _, e := range sl.entries {
+			if e.layer == l {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+// lookup says what the stream is to have under a name. A name that exists with no version is withheld: the proxy
+// refused all there is and keeps what it has.
+func (c *client) lookup(t Type, sl *slot) (v *version, exists bool) {
+	e := c.topmost(sl)
+	if e == nil || e.wanted.onRequest && !c.subs[t].named.has(sl.id) {
+		return nil, false
+	}
+	return e.servedTo(c.proxy), true
+}

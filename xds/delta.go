@@ -1,0 +1,71 @@
+package xds
+
+import (
+	"cmp"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/mem"
+)
+
+// onDelta takes one request of the delta protocol.
+func (c *client) onDelta(t Type, r *discoveryv3.DeltaDiscoveryRequest) error {
+	known := r.GetInitialResourceVersions()
+	subscribe := r.GetResourceNamesSubscribe()
+	first := c.subs[t] == nil
+	if first {
+		if err := c.bounded(t, len(known)); err != nil {
+			return err
+		}
+		c.open(t)
+		c.know(t, known)
+		if len(subscribe) == 0 {
+			c.subscribeAll(t) // the older way to ask for everything
+		}
+	}
+	c.answer(t, r.GetResponseNonce(), reasonOf(r.GetErrorDetail()))
+	if err := c.subscribe(t, subscribe, known); err != nil {
+		return err
+	}
+	c.unsubscribe(t, r.GetResourceNamesUnsubscribe())
+	if first && !c.subs[t].wildcard {
+		c.subs[t].prune()
+	}
+	return nil
+}
+
+// encodeDelta concatenates f into a DeltaDiscoveryResponse. The resources are shared bytes; only names, type and
+// nonce are written anew.
+func encodeDelta(f *flight) *message {
+	const (
+		urlField     = 4
+		nonceField   = 5
+		removedField = 6
+	)
+	url := f.typ.URL()
+	size := sizeOf(urlField, len(url)) + sizeOf(nonceField, len(f.nonce))
+	for _, sl := range f.removed {
+		size += sizeOf(removedField, len(sl.name))
+	}
+	head := make([]byte, 0, size)
+	head = append(appendHead(head, urlField, len(url)), url...)
+	head = append(appendHead(head, nonceField, len(f.nonce)), f.nonce...)
+	for _, sl := range f.removed {
+		head = append(appendHead(head, removedField, len(sl.name)), sl.name...)
+	}
+	m := &message{data: make(mem.BufferSlice, 0, len(f.items)+1)}
+	m.data = append(m.data, mem.SliceBuffer(head))
+	for _, it := range f.items {
+		m.data = append(m.data, it.delta)
+	}
+	return m
+}
+
+// reasonOf gives the reason of a refusal, and nothing for an acknowledgement. The presence of the detail is what
+// makes the difference, whatever it says.
+func reasonOf(detail *statuspb.Status) string {
+	if detail == nil {
+		return ""
+	}
+	return cmp.Or(detail.GetMessage(), "refused without a reason")
+}

@@ -1,0 +1,210 @@
+package xds
+
+import (
+	"strconv"
+	"time"
+)
+
+// removal is a resource to be said gone once nothing can point to it any more.
+type removal struct {
+	typ Type
+	id  uint32
+	due time.Time // zero while listeners and routes are still changing
+}
+
+// next gives the response to send now and counts it as sent, or nil and when to look again without an event (zero:
+// not at all).
+func (c *client) next(now time.Time) (f *flight, again time.Time) {
+	for {
+		f, held := c.pick(now)
+		if f != nil {
+			return f, time.Time{}
+		}
+		released, leaving := c.release(now)
+		if !released {
+			return nil, sooner(held, leaving)
+		}
+	}
+}
+
+// pick takes the first type, in their order, that has something to send and no response under way. If listeners or
+// routes are held back, it says until when.
+func (c *client) pick(now time.Time) (f *flight, held time.Time) {
+	for t := range typeCount {
+		sub := c.subs[t]
+		if sub == nil || sub.flight != nil || !sub.pending() {
+			continue
+		}
+		if until := c.heldUntil(t, now); !until.IsZero() {
+			held = until
+			continue
+		}
+		if f := c.gather(t); f != nil {
+			c.nonces++
+			f.nonce, f.sent = strconv.FormatUint(c.nonces, 10), now
+			sub.flight, sub.nonce, sub.owed = f, f.nonce, false
+			c.unacked += f.size
+			c.follow(f)
+			return f, held
+		}
+	}
+	return nil, held
+}
+
+// heldUntil says how long listeners and routes wait for clusters: until the proxy has confirmed the clusters that
+// they may use, but not for ever, because Envoy confirms nothing while any cluster warms.
+func (c *client) heldUntil(t Type, now time.Time) time.Time {
+	if t != Listener && t != Route {
+		return time.Time{}
+	}
+	if clusters := c.subs[Cluster]; clusters == nil || !clusters.busy() {
+		c.waiting = time.Time{}
+		return time.Time{}
+	}
+	if c.waiting.IsZero() {
+		c.waiting = now
+	}
+	if until := c.waiting.Add(c.rules.warming); now.Before(until) {
+		return until
+	}
+	return time.Time{}
+}
+
+// gather collects what is to be sent of a type; nil if it is nothing.
+func (c *client) gather(t Type) *flight {
+	sub := c.subs[t]
+	f := &flight{typ: t}
+	if n := len(sub.suspects); n > 0 {
+		group := sub.suspects[n-1]
+		sub.suspects = sub.suspects[:n-1]
+		for _, id := range group {
+			c.collect(f, id)
+		}
+	} else {
+		for id := range sub.dirty.all() {
+			c.collect(f, id)
+		}
+	}
+	if len(f.items) == 0 && len(f.removed) == 0 && !sub.owed {
+		return nil
+	}
+	if c.dialect == sotw && (t == Cluster || t == Listener) {
+		c.complete(f)
+	}
+	return f
+}
+
+// complete adds what the proxy has already: in SotW, what a response with clusters or listeners lacks is deleted.
+func (c *client) complete(f *flight) {
+	sub := c.subs[f.typ]
+	fresh := bitset{}
+	for _, it := range f.items {
+		fresh.set(it.entry.slot.id)
+	}
+	for id := range sub.held.all() {
+		if fresh.has(id) {
+			continue
+		}
+		if v, _ := c.lookup(f.typ, c.store.tables[f.typ].slots[id]); v != nil {
+			f.items = append(f.items, item{version: v})
+			f.size += v.sotw.Len()
+		}
+	}
+}
+
+// collect puts one dirty name into f, as what it is by now.
+func (c *client) collect(f *flight, id uint32) {
+	sub, sl := c.subs[f.typ], c.store.tables[f.typ].slots[id]
+	sub.dirty.clear(id)
+	v, exists := c.lookup(f.typ, sl)
+	switch {
+	case v != nil:
+		f.items = append(f.items, item{version: v, offered: sub.offered.has(id), fresh: true})
+		f.size += v.delta.Len()
+		sub.held.set(id)
+		sub.gone.clear(id)
+	case exists: // withheld
+	case c.dialect == sotw && (f.typ == Endpoints || f.typ == Route): // there is no way to say it
+		sub.held.clear(id)
+	case c.dialect == delta && sub.held.has(id) && !sub.gone.has(id) && stage(f.typ) > 0:
+		c.leaving = append(c.leaving, removal{typ: f.typ, id: id})
+	case sub.held.has(id), sub.named.has(id):
+		f.removed = append(f.removed, sl)
+		f.size += len(sl.name)
+		sub.held.clear(id)
+		sub.gone.clear(id)
+	}
+	sub.offered.clear(id)
+}
+
+// stage orders removals, in multiples of the grace: listeners at once, then the clusters that they used, and last
+// what Envoy itself stops asking for when its listener or cluster is gone, so that nothing is left to say.
+func stage(t Type) int {
+	return [...]int{Listener: 0, Cluster: 1, Endpoints: 2, Route: 2}[t]
+}
+
+// release lets go the removals whose time has come, and says when the next one's does.
+func (c *client) release(now time.Time) (released bool, again time.Time) {
+	if len(c.leaving) == 0 || c.subs[Listener].busy() || c.subs[Route].busy() {
+		return false, time.Time{}
+	}
+	waiting := c.leaving[:0]
+	for _, r := range c.leaving {
+		if r.due.IsZero() {
+			r.due = now.Add(c.rules.grace * time.Duration(stage(r.typ)))
+		}
+		if now.Before(r.due) {
+			again = sooner(again, r.due)
+			waiting = append(waiting, r)
+			continue
+		}
+		sub := c.subs[r.typ]
+		if _, exists := c.lookup(r.typ, c.store.tables[r.typ].slots[r.id]); !exists && sub.held.has(r.id) {
+			sub.gone.set(r.id)
+			sub.dirty.set(r.id)
+			released = true
+		}
+	}
+	c.leaving = waiting
+	return released, again
+}
+
+// follow marks what has to go out behind f without being asked for: the endpoints of a cluster sent again, for which
+// Envoy waits but does not ask; and, on a stream past its start, what a new cluster or listener is certain to be
+// asked for next, which saves a round trip.
+func (c *client) follow(f *flight) {
+	var target Type
+	switch f.typ {
+	case Cluster:
+		target = Endpoints
+	case Listener:
+		target = Route
+	default:
+		return
+	}
+	if c.subs[target] == nil {
+		return
+	}
+	sub := c.subs[target]
+	for _, it := range f.items {
+		for _, name := range it.uses {
+			sl := c.store.tables[target].byName[name]
+			switch {
+			case sl == nil || !it.fresh:
+			case !sub.named.has(sl.id) && c.subs[f.typ].settled && c.dialect == delta:
+				sub.dirty.set(sl.id)
+				sub.offered.set(sl.id)
+			case sub.named.has(sl.id) && target == Endpoints:
+				sub.dirty.set(sl.id)
+			}
+		}
+	}
+}
+
+// sooner gives the earlier of two times, of which zero means never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

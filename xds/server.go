@@ -1,0 +1,163 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Session is what a stream was admitted as.
+type Session struct {
+	Proxy  string  // who it is, for limits and refusals; default: its node id
+	Layers []Layer // what it sees, most specific first
+	Close  func()  // called once when the stream has ended; may be nil
+}
+
+// Options configure a Server. Only Store and Connect are required.
+type Options struct {
+	Store *Store
+	// Connect decides who a stream is and what it sees. It is asked once per stream; an error ends the stream. The
+	// Node is large and must not be kept.
+	Connect  func(context.Context, *corev3.Node) (Session, error)
+	Observer Observer
+	Log      zerolog.Logger
+
+	Warming       time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
+	Grace         time.Duration // between the last route to a cluster and the cluster's removal; default 5 s
+	RefusalQuorum int           // proxies that must refuse a version until nobody gets it; default 2
+
+	MaxNames   int        // of one type on one stream; default 50,000
+	MaxStreams int        // of one proxy at once; default 4: an old one may linger when a proxy reconnects
+	Accepts    rate.Limit // new streams per second; default 500
+	Burst      int        // of new streams; default 1,000
+}
+
+func (o Options) withDefaults() Options {
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	setDefault(&o.Warming, 5*time.Second)
+	setDefault(&o.Grace, 5*time.Second)
+	setDefault(&o.RefusalQuorum, 2)
+	setDefault(&o.MaxNames, 50_000)
+	setDefault(&o.MaxStreams, 4)
+	setDefault(&o.Accepts, 500)
+	setDefault(&o.Burst, 1000)
+	return o
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+type nobody struct{}
+
+func (nobody) Observe(Event) {}
+
+// Server serves a Store to proxies by ADS, delta and SotW.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	opts    Options
+	rules   rules
+	accepts *rate.Limiter
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	draining chan struct{}
+	streams  map[string]int // by proxy
+}
+
+// NewServer gives a Server to be registered with a grpc.Server made with ServerOptions.
+func NewServer(o Options) *Server {
+	o = o.withDefaults()
+	return &Server{
+		opts:     o,
+		rules:    rules{warming: o.Warming, grace: o.Grace, quorum: o.RefusalQuorum, names: o.MaxNames},
+		accepts:  rate.NewLimiter(o.Accepts, o.Burst),
+		draining: make(chan struct{}),
+		streams:  map[string]int{},
+	}
+}
+
+var errDraining = status.Error(codes.Unavailable, "this replica is shutting down; connect to another")
+
+// Drain ends every stream, so that proxies go to another replica, and takes no new ones. It returns when all have
+// ended, or with ctx's error if some did not in time: stop the grpc.Server then.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	select {
+	case <-s.draining:
+	default:
+		close(s.draining)
+	}
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(errors.New("some streams did not end in time"), ctx.Err())
+	}
+}
+
+// admit counts a stream in, or sheds it before it has cost anything.
+func (s *Server) admit() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.draining:
+		return errDraining
+	default:
+	}
+	if !s.accepts.Allow() {
+		return status.Error(codes.ResourceExhausted, "too many new streams at once; try again with backoff")
+	}
+	s.running.Add(1)
+	return nil
+}
+
+// enter counts a proxy's streams.
+func (s *Server) enter(proxy string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[proxy] >= s.opts.MaxStreams {
+		return status.Errorf(codes.ResourceExhausted, "proxy %q has %d streams already", proxy, s.opts.MaxStreams)
+	}
+	s.streams[proxy]++
+	return nil
+}
+
+func (s *Server) leave(proxy string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.streams[proxy]--; s.streams[proxy] == 0 {
+		delete(s.streams, proxy)
+	}
+}
+
+// ready waits until the store may be served.
+func (s *Server) ready(ctx context.Context) error {
+	select {
+	case <-s.opts.Store.Synced():
+		return nil
+	case <-s.draining:
+		return errDraining
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

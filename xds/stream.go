@@ -1,0 +1,273 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+// request is what both protocols' requests have in common.
+type request interface {
+	GetNode() *corev3.Node
+	GetTypeUrl() string
+}
+
+// stream drives one client over one gRPC stream. Whoever has something for it sends it: the goroutine that received
+// an answer, or the one that published a change. A goroutine per stream that waits to be told would cost a wake-up
+// for every push.
+type stream struct {
+	*client
+	server *Server
+	rpc    grpc.ServerStream
+	recv   func() (request, error)
+	apply  func(request, Type) error // guarded by Store.mu, as is all of client
+	encode func(*flight) *message
+
+	senders sync.WaitGroup
+	alarm   *time.Timer
+}
+
+// DeltaAggregatedResources implements the delta protocol.
+func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	c := &client{rules: &s.rules, dialect: delta}
+	return (&stream{
+		client: c, server: s, rpc: rpc, encode: encodeDelta,
+		recv:  func() (request, error) { return rpc.Recv() },
+		apply: func(r request, t Type) error { return c.onDelta(t, r.(*discoveryv3.DeltaDiscoveryRequest)) },
+	}).run()
+}
+
+// StreamAggregatedResources implements the state-of-the-world protocol.
+func (s *Server) StreamAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	c := &client{rules: &s.rules, dialect: sotw}
+	return (&stream{
+		client: c, server: s, rpc: rpc, encode: encodeSotw,
+		recv:  func() (request, error) { return rpc.Recv() },
+		apply: func(r request, t Type) error { return c.onSotw(t, r.(*discoveryv3.DiscoveryRequest)) },
+	}).run()
+}
+
+// run serves the stream until the proxy leaves, breaks a rule, or the server drains. Requests are read beside it:
+// a read ends only with the stream.
+func (st *stream) run() error {
+	s := st.server
+	if err := s.admit(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() {
+		defer s.running.Done()
+		ended <- st.receive()
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.draining:
+		return errDraining
+	}
+}
+
+// receive binds the stream to a proxy by its first request and then handles one request after the other.
+func (st *stream) receive() error {
+	r, err := st.recv()
+	if err != nil {
+		return ended(err)
+	}
+	session, err := st.begin(r.GetNode())
+	if err != nil {
+		return err
+	}
+	defer st.end(session)
+	node := fingerprint(r.GetNode())
+	for {
+		if err := st.handle(r); err != nil {
+			return err
+		}
+		st.flush()
+		if r, err = st.recv(); err != nil {
+			return ended(err)
+		}
+		if r.GetNode() != nil && fingerprint(r.GetNode()) != node {
+			return status.Errorf(codes.PermissionDenied, "the stream belongs to proxy %q; a request on it carried another node", st.proxy)
+		}
+	}
+}
+
+// ended turns the orderly end of a stream into success.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// fingerprint stands for a Node, which is tens of kilobytes when an Envoy sends it.
+func fingerprint(n *corev3.Node) [sha256.Size]byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(n)
+	if err != nil {
+		return [sha256.Size]byte{} // what was just unmarshalled can be marshalled
+	}
+	return sha256.Sum256(b)
+}
+
+// begin asks who the proxy is, waits until there is something to serve, and joins the store.
+func (st *stream) begin(n *corev3.Node) (Session, error) {
+	s, ctx := st.server, st.rpc.Context()
+	if n == nil {
+		return Session{}, status.Error(codes.InvalidArgument, "the first request of a stream must carry the node")
+	}
+	session, err := s.opts.Connect(ctx, n)
+	if err != nil {
+		return Session{}, err
+	}
+	if session.Proxy == "" {
+		session.Proxy = n.GetId()
+	}
+	if session.Close == nil {
+		session.Close = func() {}
+	}
+	if err := s.enter(session.Proxy); err != nil {
+		session.Close()
+		return Session{}, err
+	}
+	if err := s.ready(ctx); err != nil {
+		s.leave(session.Proxy)
+		session.Close()
+		return Session{}, err
+	}
+	st.proxy, st.push = session.Proxy, st.tryFlush
+	s.opts.Store.mu.Lock()
+	s.opts.Store.attach(st.client, session.Layers)
+	s.opts.Store.mu.Unlock()
+	s.opts.Observer.Observe(Event{Kind: Connected, Proxy: st.proxy})
+	return session, nil
+}
+
+// end undoes begin. No goroutine sends on the stream once it returns.
+func (st *stream) end(session Session) {
+	s := st.server
+	st.store.mu.Lock()
+	s.opts.Store.detach(st.client)
+	if st.alarm != nil {
+		st.alarm.Stop()
+	}
+	st.store.mu.Unlock()
+	st.senders.Wait()
+	s.leave(session.Proxy)
+	session.Close()
+	s.opts.Observer.Observe(Event{Kind: Disconnected, Proxy: st.proxy})
+}
+
+// handle takes one request and passes on what follows from it for others.
+func (st *stream) handle(r request) error {
+	t, served := TypeOf(r.GetTypeUrl())
+	st.store.mu.Lock()
+	var err error
+	if served {
+		err = st.apply(r, t)
+	}
+	woken := st.store.pushersOf(st.touched)
+	events := st.events
+	st.touched, st.events = nil, nil
+	st.store.mu.Unlock()
+	pushAll(woken)
+	for _, e := range events {
+		st.server.opts.Observer.Observe(e)
+	}
+	return err
+}
+
+// quota is how much grpc-go takes for a stream without waiting for it to be written (its transport's
+// defaultWriteQuota). With less than that unacknowledged, a send returns at once.
+const quota = 64 << 10
+
+// flush sends what may be sent now, waiting for the proxy to read if need be.
+func (st *stream) flush() { st.send(math.MaxInt) }
+
+// tryFlush is flush for goroutines that must not wait: where sending could block, the stream gets one of its own.
+func (st *stream) tryFlush() {
+	if !st.send(quota) {
+		go st.flush()
+	}
+}
+
+// send sends what may be sent now, one goroutine at a time: who finds another at it leaves it the rest. It stops,
+// and says so, when more bytes are under way than the limit.
+func (st *stream) send(limit int) (done bool) {
+	mu := &st.store.mu
+	mu.Lock()
+	defer mu.Unlock()
+	if st.sending || st.closed {
+		return true
+	}
+	st.sending = true
+	st.senders.Add(1)
+	defer func() {
+		st.sending = false
+		st.senders.Done()
+	}()
+	for !st.closed {
+		if st.unacked >= limit {
+			return false
+		}
+		f, again := st.next(time.Now())
+		if f == nil {
+			st.wakeAt(again)
+			return true
+		}
+		mu.Unlock()
+		err := st.rpc.SendMsg(st.encode(f))
+		st.server.opts.Observer.Observe(Event{Kind: Sent, Proxy: st.proxy, Type: f.typ, Resources: len(f.items) + len(f.removed), Bytes: f.size})
+		mu.Lock()
+		if err != nil {
+			return true // reading fails too, and that ends the stream
+		}
+	}
+	return true
+}
+
+// wakeAt looks again at that time, unless it is zero.
+func (st *stream) wakeAt(t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	if st.alarm == nil {
+		st.alarm = time.AfterFunc(time.Until(t), st.tryFlush)
+		return
+	}
+	st.alarm.Reset(time.Until(t))
+}
+
+// pushAll runs the pushers, none of which blocks, on all processors. It returns when each had its turn, which
+// holds a publisher back for as long as it takes and no longer.
+func pushAll(pushers []func()) {
+	workers := min(runtime.GOMAXPROCS(0), len(pushers))
+	if workers <= 1 {
+		for _, push := range pushers {
+			push()
+		}
+		return
+	}
+	var taken atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for i := taken.Add(1); i <= int64(len(pushers)); i = taken.Add(1) {
+				pushers[i-1]()
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,144 @@
+package xds
+
+import (
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// open begins a type on a stream.
+func (c *client) open(t Type) *subscription {
+	sub := &subscription{}
+	c.subs[t] = sub
+	return sub
+}
+
+// know takes over what the proxy says it has from an earlier stream. What it has in the version that it is to have
+// is not sent again; what is gone since is removed.
+func (c *client) know(t Type, versions map[string]string) {
+	sub := c.subs[t]
+	trusted := c.trusts(t)
+	for name, version := range versions {
+		sl := c.store.tables[t].intern(name)
+		sub.held.set(sl.id)
+		if v, exists := c.lookup(t, sl); !exists || v != nil && (!trusted || v.Version != version) {
+			sub.dirty.set(sl.id)
+		}
+	}
+}
+
+// trusts says whether the versions that a new stream reports are what runs. They are not after a refusal: nothing of
+// a refused response is in them, though Envoy may have applied parts of it. And endpoints asked for before clusters
+// mean that a cluster is warming, which holds Envoy's cluster request back, and needs its endpoints again.
+func (c *client) trusts(t Type) bool {
+	if c.store.unsettled[c.proxy].has(uint32(t)) {
+		return false
+	}
+	return t != Endpoints || c.subs[Cluster] != nil
+}
+
+// subscribe adds names. Each is answered, even if the proxy should have it: it may have forgotten it and asked
+// again before it could say so (discovery.proto, resource_names_subscribe). The exceptions are what it has just
+// said it has, and what is on its way already because it was certain to ask.
+func (c *client) subscribe(t Type, names []string, known map[string]string) error {
+	sub := c.subs[t]
+	for _, name := range names {
+		if name == wildcard {
+			c.subscribeAll(t)
+			continue
+		}
+		sub.explicit = true
+		sl := c.store.tables[t].intern(name)
+		sub.named.set(sl.id)
+		sl.named.set(c.id)
+		if _, has := known[name]; has || sub.flight.offers(sl) {
+			continue
+		}
+		sub.dirty.set(sl.id)
+	}
+	return c.bounded(t, sub.named.count())
+}
+
+func (c *client) subscribeAll(t Type) {
+	sub := c.subs[t]
+	tab := &c.store.tables[t]
+	sub.wildcard, sub.owed = true, true
+	tab.wildcard.set(c.id)
+	for _, sl := range tab.slots {
+		if sl == nil || sub.held.has(sl.id) {
+			continue
+		}
+		if _, exists := c.lookup(t, sl); exists {
+			sub.dirty.set(sl.id)
+		}
+	}
+}
+
+// unsubscribe removes names. A name that is also part of the wildcard has to be answered with what it is there, or
+// that it is gone: the proxy cannot tell which of the two it had it from (Envoy, DeltaSubscriptionState).
+func (c *client) unsubscribe(t Type, names []string) {
+	sub := c.subs[t]
+	for _, name := range names {
+		if name == wildcard {
+			c.unsubscribeAll(t)
+			continue
+		}
+		sub.explicit = true
+		sl := c.store.tables[t].byName[name]
+		if sl == nil || !sub.named.has(sl.id) {
+			continue
+		}
+		sub.named.clear(sl.id)
+		sl.named.clear(c.id)
+		if sub.wildcard {
+			sub.dirty.set(sl.id)
+		} else {
+			sub.forget(sl.id)
+		}
+	}
+}
+
+func (c *client) unsubscribeAll(t Type) {
+	sub := c.subs[t]
+	sub.wildcard, sub.explicit = false, true
+	c.store.tables[t].wildcard.clear(c.id)
+	sub.prune()
+}
+
+// prune forgets what is not asked for by name.
+func (s *subscription) prune() {
+	for _, set := range []bitset{s.held, s.dirty} {
+		for id := range set.all() {
+			if !s.named.has(id) {
+				s.forget(id)
+			}
+		}
+	}
+}
+
+// forget drops a name that the proxy has no use for any more.
+func (s *subscription) forget(id uint32) {
+	for _, set := range []bitset{s.held, s.dirty, s.offered, s.gone} {
+		set.clear(id)
+	}
+}
+
+// offers says that a response on its way holds the slot, sent before it was asked for.
+func (f *flight) offers(sl *slot) bool {
+	if f == nil {
+		return false
+	}
+	for _, it := range f.items {
+		if it.offered && it.entry.slot == sl {
+			return true
+		}
+	}
+	return false
+}
+
+// bounded refuses absurd numbers of names.
+func (c *client) bounded(t Type, n int) error {
+	if n > c.rules.names {
+		return status.Errorf(codes.ResourceExhausted, "%d names of type %v on one stream; at most %d are served", n, t, c.rules.names)
+	}
+	return nil
+}
