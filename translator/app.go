@@ -20,16 +20,12 @@ func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
 	var origins []model.Origin
 	for _, l := range p.Limits {
 		origins = append(origins, l.Origin)
+		for _, m := range l.Unless {
+			routes = append(routes, appRoutes(p, "default", routeMatch(m, nil), nil)...)
+		}
 		name := l.Service.String() + "/" + l.Route
-		matches := []*routev3.RouteMatch{anyPath()}
-		if len(l.Matches) > 0 {
-			matches = nil
-		}
-		for _, m := range l.Matches {
-			matches = append(matches, routeMatch(m, nil))
-		}
-		for _, m := range matches {
-			limited := map[string]*anypb.Any{filterRateLimit: typed(rateLimit(l.Limit, name))}
+		limited := map[string]*anypb.Any{filterRateLimit: typed(rateLimit(l.Limit, name))}
+		for _, m := range limitMatches(l) {
 			routes = append(routes, appRoutes(p, name, m, limited)...)
 		}
 	}
@@ -39,10 +35,23 @@ func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "app", Domains: []string{"*"}, Routes: routes,
 		}},
+		ValidateClusters:        no(),
 		RequestHeadersToRemove:  []string{headerProtocol},
 		ResponseHeadersToRemove: []string{headerFailure}, // an application must not make callers retry
 		Metadata:                provenance(origins...),
 	}
+}
+
+// limitMatches are the alternatives that a limit is for.
+func limitMatches(l model.RouteLimit) []*routev3.RouteMatch {
+	if len(l.Matches) == 0 {
+		return []*routev3.RouteMatch{anyPath()}
+	}
+	var out []*routev3.RouteMatch
+	for _, m := range l.Matches {
+		out = append(out, routeMatch(m, nil))
+	}
+	return out
 }
 
 // appRoutes sends one match to the application in its own protocol. Where that is not declared it is the calling

@@ -158,7 +158,7 @@ func tcpTo(prefix, cluster string, idle time.Duration) *tcpv3.TcpProxy {
 // connection can be split by weight but not by what it carries.
 func tcpProxy(o *model.Outbound, p model.OutboundPort, cluster string) *tcpv3.TcpProxy {
 	t := tcpTo(PortName(o.Service.Key, p.Number), cluster, o.Traffic.IdleTimeout)
-	for _, r := range o.Traffic.Routes {
+	for _, r := range p.Routes {
 		if len(r.Matches) > 0 || len(r.To) == 0 {
 			continue
 		}

@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -76,4 +78,25 @@ func clusterOrigins(t *model.Traffic) []model.Origin {
 
 func routeOrigins(t *model.Traffic) []model.Origin {
 	return originsOf(t.Origins, "timeout", "idleTimeout", "retries", "loadBalancer", "routes")
+}
+
+// OriginsOf reads back what provenance wrote into a resource; nil if it says nothing.
+func OriginsOf(m proto.Message) []model.Origin {
+	carrier, ok := m.(interface{ GetMetadata() *corev3.Metadata })
+	if !ok {
+		return nil
+	}
+	var out []model.Origin
+	for _, v := range carrier.GetMetadata().GetFilterMetadata()[provenanceKey].GetFields()["origins"].GetListValue().GetValues() {
+		f := v.GetStructValue().GetFields()
+		namespace, name, _ := strings.Cut(f["name"].GetStringValue(), "/")
+		out = append(out, model.Origin{
+			Kind: f["kind"].GetStringValue(),
+			Key:  model.Key{Namespace: namespace, Name: name},
+			Item: f["item"].GetStringValue(),
+			Part: f["part"].GetStringValue(),
+			Hash: f["hash"].GetStringValue(),
+		})
+	}
+	return out
 }

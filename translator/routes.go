@@ -15,8 +15,8 @@ import (
 func routeConfiguration(o *model.Outbound, p model.OutboundPort, name, own string) *routev3.RouteConfiguration {
 	t := o.Traffic
 	var routes []*routev3.Route
-	for i := range t.Routes {
-		routes = append(routes, renderRoute(o, p, &t.Routes[i], own)...)
+	for i := range p.Routes {
+		routes = append(routes, renderRoute(o, p, &p.Routes[i], own)...)
 	}
 	fallback := &model.Route{Name: "default"}
 	routes = append(routes, renderRoute(o, p, fallback, own)...)
@@ -28,6 +28,7 @@ func routeConfiguration(o *model.Outbound, p model.OutboundPort, name, own strin
 			Routes:  routes,
 		}},
 		ResponseHeadersToRemove: []string{headerFailure},
+		ValidateClusters:        no(), // one missing cluster fails its own share, not the table
 		Metadata:                provenance(append([]model.Origin{portOrigin(o, p)}, routeOrigins(t)...)...),
 	}
 }

@@ -1,0 +1,64 @@
+// Command heddle is the service mesh: its control plane, and the tools to look at it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// errSilent fails a command whose output has said everything already.
+var errSilent = errors.New("failed")
+
+// run is the program with its surroundings as arguments; it returns the exit code. The first SIGINT or SIGTERM ends
+// the command gracefully, the second at once.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	if err := root.ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, errSilent) {
+			fmt.Fprintln(stderr, "heddle:", err)
+		}
+		return 1
+	}
+	return 0
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "heddle",
+		Short:         "An Envoy service mesh for Kubernetes",
+		Long:          "Heddle is an Envoy service mesh for Kubernetes: it watches Services and policy, and configures sidecars.\nTry it without a cluster: heddle demo",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+	}
+	root.AddCommand(serveCommand(), policyCommand(), demoCommand())
+	return root
+}
+
+// version is the module's, as the toolchain stamped it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/kube"
+)
+
+// serveFlags are the flags of heddle serve with their defaults. Each can be set by an environment variable too:
+// HEDDLE_ and the flag's name in capitals, with _ for -.
+type serveFlags struct {
+	manifests  string
+	state      string
+	kubeconfig string
+	context    string
+	namespace  string
+	socket     string
+	listen     string
+	drain      time.Duration
+	logLevel   string
+	logFormat  string
+}
+
+func serveCommand() *cobra.Command {
+	var f serveFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: `Run the control plane: watch a cluster, or a folder of manifests, and configure sidecars over ADS.
+
+Sidecars dial a unix socket that only its owner may open. Every flag can be given by the environment: HEDDLE_SOCKET for
+--socket. SIGTERM lets the streams of sidecars drain; they keep what they have until another control plane answers.`,
+		Example: `  heddle serve --manifests examples/demo
+  heddle serve --kubeconfig ~/.kube/config --log-format console`,
+		Args: cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			return fromEnvironment(cmd.Flags(), os.LookupEnv)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := f.options(cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			return controlplane.New(o).Run(cmd.Context())
+		},
+	}
+	flags := c.Flags()
+	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
+	flags.StringVar(&f.state, "state", "", "with --manifests: keep the last good policies in this folder (default: beside the socket)")
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "path of the kubeconfig (default: as kubectl, or in-cluster)")
+	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
+	flags.StringVar(&f.namespace, "namespace", controlplane.DefaultNamespace, "the control plane's own namespace, where mesh-wide policy lives")
+	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket that sidecars dial")
+	flags.StringVar(&f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none")
+	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&f.logFormat, "log-format", "json", "json or console")
+	return c
+}
+
+// defaultSocket is in the user's runtime folder, or the system's for root.
+func defaultSocket() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "heddle", "ads.sock")
+	}
+	if os.Getuid() == 0 {
+		return "/run/heddle/ads.sock"
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("heddle-%d", os.Getuid()), "ads.sock")
+}
+
+func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
+	log, err := newLogger(stderr, f.logLevel, f.logFormat)
+	if err != nil {
+		return controlplane.Options{}, err
+	}
+	o := controlplane.Options{Socket: f.socket, Listen: f.listen, Namespace: f.namespace, Drain: f.drain, Log: log}
+	if err := os.MkdirAll(filepath.Dir(f.socket), 0o700); err != nil {
+		return o, fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
+	}
+	if f.manifests != "" {
+		return o, f.fromFolder(&o)
+	}
+	if f.state != "" {
+		return o, errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
+	}
+	return o, f.fromCluster(&o)
+}

@@ -1,0 +1,43 @@
+package controlplane
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the control plane's own. Every name begins with heddle_.
+type metrics struct {
+	translations *prometheus.CounterVec
+	translate    prometheus.Histogram
+	lag          prometheus.Histogram
+	queue        prometheus.Gauge
+	faults       prometheus.Counter
+	proxies      prometheus.Gauge
+	pushes       *prometheus.CounterVec
+	acks         *prometheus.CounterVec
+	nacks        *prometheus.CounterVec
+	problems     *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	seconds := prometheus.ExponentialBuckets(0.00001, 4, 12) // 10 us to 42 s
+	m := &metrics{
+		translations: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_translations_total", Help: "Views translated, by kind."}, []string{"kind"}),
+		translate:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "heddle_translate_seconds", Help: "Time from a batch of events to its publication.", Buckets: seconds}),
+		lag:          prometheus.NewHistogram(prometheus.HistogramOpts{Name: "heddle_source_lag_seconds", Help: "Time that a batch of events waited for the loop.", Buckets: seconds}),
+		queue:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "heddle_queue_depth", Help: "Batches of events that wait for the loop."}),
+		faults:       prometheus.NewCounter(prometheus.CounterOpts{Name: "heddle_translation_faults_total", Help: "Resources that were made but not fit to publish. Any is a bug."}),
+		proxies:      prometheus.NewGauge(prometheus.GaugeOpts{Name: "heddle_connected_proxies", Help: "Sidecars with a stream."}),
+		pushes:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_xds_pushes_total", Help: "Responses sent, by type."}, []string{"type"}),
+		acks:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_xds_acks_total", Help: "Responses acknowledged, by type."}, []string{"type"}),
+		nacks:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_xds_nacks_total", Help: "Responses refused, by type."}, []string{"type"}),
+		problems:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "heddle_policy_problems", Help: "Problems of policies that hold now, by severity."}, []string{"severity"}),
+	}
+	r.MustRegister(m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
+	return m
+}
+
+func (m *metrics) translated(kind string) { m.translations.WithLabelValues(kind).Inc() }
+
+func (m *metrics) applied(since time.Time) { m.translate.Observe(time.Since(since).Seconds()) }

@@ -1,0 +1,224 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// DefaultNamespace is where the control plane runs and mesh-wide policy lives.
+const DefaultNamespace = "heddle-system"
+
+// Source says what Kubernetes, or a folder in its place, holds. Run hands batches to out from one goroutine, with one
+// Synced event after everything that was there at the start.
+type Source interface {
+	Run(ctx context.Context, out func([]model.Event)) error
+}
+
+// LastGood keeps the last good version of every policy over restarts.
+type LastGood interface {
+	Load(ctx context.Context) ([]model.SavedPolicy, error)
+	Save(ctx context.Context, policies []model.SavedPolicy) error
+}
+
+// Observer is told what happens, on the loop's and on streams' goroutines: it must not block.
+type Observer interface {
+	Applied(ch mesh.Changes) // on the loop, after a batch was published
+	Observe(e xds.Event)     // on streams
+}
+
+// Options say what a control plane watches and where it serves.
+type Options struct {
+	Source   Source
+	LastGood LastGood // nil: nothing outlives a restart
+	// Socket is the path of the unix socket that sidecars dial. It is made with mode 0600.
+	Socket string
+	// Listen is the TCP address of /livez, /readyz and /metrics; empty for none.
+	Listen string
+	// Namespace is the control plane's own; default DefaultNamespace.
+	Namespace string
+	// Unredirected honours what a sidecar without redirection says that it binds. Only for --manifests: nothing that
+	// a sidecar says of itself decides anything in a cluster.
+	Unredirected bool
+	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
+	Drain    time.Duration
+	Registry *prometheus.Registry // default: a new one
+	Services []func(*grpc.Server) // more services on the same socket
+	Observer Observer
+	Log      zerolog.Logger
+}
+
+// Plane is one control plane.
+type Plane struct {
+	options   Options
+	log       zerolog.Logger
+	store     *xds.Store
+	publisher *publisher
+	saver     *saver
+	registry  *prometheus.Registry
+
+	batches  chan batch
+	calls    chan func()
+	refusals chan model.Event
+	stopped  chan struct{} // closed when the loop has ended
+	ready    atomic.Bool
+}
+
+// New prepares a control plane; nothing runs before Run.
+func New(o Options) *Plane {
+	if o.Namespace == "" {
+		o.Namespace = DefaultNamespace
+	}
+	if o.Drain == 0 {
+		o.Drain = 5 * time.Second
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	return &Plane{
+		options: o, log: o.Log, store: xds.NewStore(), registry: o.Registry,
+		saver:    newSaver(o.LastGood, o.Log),
+		batches:  make(chan batch, 64),
+		calls:    make(chan func()),
+		refusals: make(chan model.Event, 1024),
+		stopped:  make(chan struct{}),
+	}
+}
+
+// Run serves until ctx ends, then lets streams drain. It fails if the socket cannot be made or the source gives up.
+func (p *Plane) Run(ctx context.Context) error {
+	saved, err := p.saver.load(ctx)
+	if err != nil {
+		return fmt.Errorf("loading the last good policies: %w", err)
+	}
+	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
+	m := newMetrics(p.registry)
+	p.publisher = newPublisher(state, p.store, m, p.log)
+
+	socket, err := listenPrivate(p.options.Socket)
+	if err != nil {
+		return err
+	}
+	server := p.server()
+	group, running := errgroup.WithContext(ctx)
+	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return p.loop(loopCtx) })
+	group.Go(func() error { return p.runSource(running) })
+	group.Go(func() error { return p.saver.run(running) })
+	group.Go(func() error { return server.grpc.Serve(socket) })
+	if p.options.Listen != "" {
+		group.Go(func() error { return p.serveStatus(running) })
+	}
+	group.Go(func() error {
+		<-running.Done()
+		p.ready.Store(false)
+		server.stop(p.options.Drain) // the loop answers streams until they have ended
+		stopLoop()
+		return nil
+	})
+	err = group.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// runSource runs the source, whose end before ctx's is a failure.
+func (p *Plane) runSource(ctx context.Context) error {
+	err := p.options.Source.Run(ctx, p.receive(ctx))
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("the source ended by itself")
+	}
+	return fmt.Errorf("watching the mesh: %w", err)
+}
+
+// adsServer is the gRPC server with what is needed to end it.
+type adsServer struct {
+	grpc *grpc.Server
+	ads  *xds.Server
+}
+
+func (p *Plane) server() adsServer {
+	ads := xds.NewServer(xds.Options{
+		Store:    p.store,
+		Connect:  p.connect,
+		Observer: observer{p},
+		Log:      p.log.With().Str("component", "xds").Logger(),
+	})
+	s := grpc.NewServer(xds.ServerOptions()...)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
+	for _, register := range p.options.Services {
+		register(s)
+	}
+	return adsServer{s, ads}
+}
+
+// stop lets streams end by themselves for a while, then ends them. Their sidecars keep what they have.
+func (s adsServer) stop(grace time.Duration) {
+	done := make(chan struct{})
+	go func() {
+		s.ads.Drain()
+		s.grpc.GracefulStop()
+		close(done)
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		s.grpc.Stop()
+		<-done
+	}
+}
+
+// listenPrivate makes a unix socket that only its owner may dial, in place of one that a killed process left.
+func listenPrivate(path string) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for sidecars on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("closing %s to others: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking at the socket %s: %w", path, err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way of the socket for sidecars and is no socket: remove it or choose another --socket", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return errors.Join(fmt.Errorf("another control plane serves on %s: stop it or choose another --socket", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("removing the stale socket %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/translator"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// captureKey is where the node metadata of a sidecar without redirection says what it binds.
+const captureKey = "dev.heddle.capture"
+
+// proxy is a connected sidecar.
+type proxy struct {
+	pod     model.Key
+	at      model.Location
+	capture translator.Capture
+	streams int
+}
+
+// connect tells the server what a new stream sees. It runs on the stream's goroutine and has the loop do the work.
+func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, error) {
+	pod, err := podOf(node)
+	if err != nil {
+		return xds.Session{}, err
+	}
+	var capture translator.Capture
+	if p.options.Unredirected {
+		if capture, err = captureOf(node); err != nil {
+			return xds.Session{}, err
+		}
+	}
+	var layers []xds.Layer
+	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(pod, capture) }); callErr != nil {
+		return xds.Session{}, callErr
+	}
+	if err != nil {
+		return xds.Session{}, err
+	}
+	return xds.Session{Layers: layers, Close: func() { p.post(func() { p.publisher.detach(pod) }) }}, nil
+}
+
+// podOf reads the node id namespace/pod.
+func podOf(node *corev3.Node) (model.Key, error) {
+	namespace, name, ok := strings.Cut(node.GetId(), "/")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return model.Key{}, status.Errorf(codes.InvalidArgument, "node id %q: want namespace/pod", node.GetId())
+	}
+	return model.Key{Namespace: namespace, Name: name}, nil
+}
+
+// captureOf reads what a sidecar without redirection binds; the zero Capture if it does not say.
+func captureOf(node *corev3.Node) (translator.Capture, error) {
+	m := node.GetMetadata().GetFields()[captureKey].GetStructValue().GetFields()
+	if m == nil {
+		return translator.Capture{}, nil
+	}
+	bind, err := netip.ParsePrefix(m["bind"].GetStringValue())
+	if err != nil || !bind.Addr().Is4() || bind.Bits() != 16 || !bind.Addr().IsLoopback() {
+		return translator.Capture{}, status.Errorf(codes.InvalidArgument, "node metadata %s.bind %q: want a /16 of loopback addresses", captureKey, m["bind"].GetStringValue())
+	}
+	app, err := netip.ParseAddr(m["app"].GetStringValue())
+	if err != nil || !app.IsLoopback() {
+		return translator.Capture{}, status.Errorf(codes.InvalidArgument, "node metadata %s.app %q: want a loopback address", captureKey, m["app"].GetStringValue())
+	}
+	return translator.Capture{Bind: bind.Masked(), App: app}, nil
+}
+
+// attach counts a stream of a pod's sidecar in, and publishes what only it sees if it is the first.
+func (p *publisher) attach(pod model.Key, capture translator.Capture) ([]xds.Layer, error) {
+	w := p.state.Workload(pod)
+	if w == nil {
+		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", pod)
+	}
+	px := p.proxies[pod]
+	if px != nil && px.capture != capture {
+		return nil, status.Error(codes.InvalidArgument, fmt.Sprintf("pod %s is connected with other capture metadata", pod))
+	}
+	if px == nil {
+		px = &proxy{pod: pod, at: w.Location, capture: capture}
+		p.proxies[pod] = px
+		p.arrive(px)
+	}
+	px.streams++
+	return stack(px.pod, px.at, px.capture), nil
+}
+
+// arrive publishes a sidecar's own layer, and its zone's and node's if it is the first there.
+func (p *publisher) arrive(px *proxy) {
+	for _, at := range places(px.at) {
+		p.locations[at]++
+		if p.locations[at] == 1 {
+			for _, k := range p.state.Services() {
+				p.endpointsNear(p.state.Endpoints(k), k, at)
+			}
+		}
+	}
+	p.inbound(px)
+	if !px.capture.Redirected() {
+		for _, k := range p.state.Services() {
+			p.boundListeners(px, k)
+		}
+	}
+	p.flush()
+}
+
+// detach counts a stream out, and takes the sidecar's own resources away with the last.
+func (p *publisher) detach(pod model.Key) {
+	px := p.proxies[pod]
+	if px == nil {
+		return
+	}
+	if px.streams--; px.streams > 0 {
+		return
+	}
+	delete(p.proxies, pod)
+	p.drop(podLayer(pod))
+	for _, at := range places(px.at) {
+		if p.locations[at]--; p.locations[at] == 0 {
+			delete(p.locations, at)
+			p.drop(placeLayer(at))
+		}
+	}
+	p.flush()
+}
+
+// places are the locations that a proxy may have endpoints of its own for: its zone, and its node.
+func places(at model.Location) []model.Location {
+	var out []model.Location
+	if at.Zone != "" {
+		out = append(out, model.Location{Region: at.Region, Zone: at.Zone})
+	}
+	if at.Node != "" {
+		out = append(out, at)
+	}
+	return out
+}
+
+func placeLayer(at model.Location) xds.Layer {
+	if at.Node != "" {
+		return nodeLayer(at)
+	}
+	return zoneLayer(at)
+}

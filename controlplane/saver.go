@@ -1,0 +1,114 @@
+package controlplane
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// saver writes the last good policies in the background, so that a slow API server never delays the loop. What could
+// not be written is tried again, the newest version of each policy only.
+type saver struct {
+	to   LastGood // nil: nothing is kept
+	log  zerolog.Logger
+	wake chan struct{}
+
+	mu      sync.Mutex // guards pending
+	pending map[savedKey]model.SavedPolicy
+}
+
+type savedKey struct {
+	configMap model.Key
+	item      string
+}
+
+// retryAfter is how long a failed write waits.
+const retryAfter = 5 * time.Second
+
+func newSaver(to LastGood, log zerolog.Logger) *saver {
+	return &saver{to: to, log: log, wake: make(chan struct{}, 1), pending: map[savedKey]model.SavedPolicy{}}
+}
+
+func (s *saver) load(ctx context.Context) ([]model.SavedPolicy, error) {
+	if s.to == nil {
+		return nil, nil
+	}
+	return s.to.Load(ctx)
+}
+
+// put queues policies; it never blocks.
+func (s *saver) put(policies []model.SavedPolicy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range policies {
+		s.pending[savedKey{p.ConfigMap, p.Item}] = p
+	}
+	s.nudge()
+}
+
+func (s *saver) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes until ctx ends; what is queued then is written before it returns.
+func (s *saver) run(ctx context.Context) error {
+	for {
+		select {
+		case <-s.wake:
+			if !s.write(ctx) {
+				s.retry(ctx)
+			}
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			s.write(last)
+			return nil
+		}
+	}
+}
+
+func (s *saver) retry(ctx context.Context) {
+	timer := time.NewTimer(retryAfter)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		s.nudge()
+	case <-ctx.Done():
+	}
+}
+
+// write says whether everything queued is kept.
+func (s *saver) write(ctx context.Context) bool {
+	if s.to == nil {
+		return true
+	}
+	s.mu.Lock()
+	policies := s.pending
+	s.pending = map[savedKey]model.SavedPolicy{}
+	s.mu.Unlock()
+	if len(policies) == 0 {
+		return true
+	}
+	err := s.to.Save(ctx, slices.Collect(maps.Values(policies)))
+	if err == nil {
+		return true
+	}
+	s.log.Error().Err(err).Int("policies", len(policies)).Msg("keeping the last good policies; trying again: until then a restart forgets them")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, p := range policies {
+		if _, newer := s.pending[k]; !newer {
+			s.pending[k] = p
+		}
+	}
+	return false
+}
