@@ -1,10 +1,15 @@
 package policy
 
+import (
+	"slices"
+	"strings"
+)
+
 // Access says who may call. It speaks of the workloads with certain labels, of a Service, or with neither of every
 // workload in the namespace.
 type Access struct {
 	// Labels of the pods that it protects.
-	Workload map[string]string `json:"workload,omitempty"`
+	Workload Labels `json:"workload,omitempty"`
 	// Name of the Service that it protects, in the document's own namespace.
 	Service string `json:"service,omitempty"`
 	// Whether callers must prove who they are: strict refuses plain text, permissive takes both.
@@ -65,3 +70,53 @@ const (
 )
 
 func (AccessAction) words() []string { return []string{"allow", "deny"} }
+
+func (a *Access) validate(at Path, p *problems) {
+	if a.Service != "" && !isLabel(a.Service) {
+		p.add(at.Field("service"), CodeName, "write the name of a Service in the same namespace", "%q does not name a Service", clip(a.Service))
+	}
+	if !p.wrote(at.Field("mtls")) && !p.wrote(at.Field("ports")) && !p.wrote(at.Field("rules")) {
+		p.add(at, CodeNothing, "write mtls, ports or rules", "says nothing about access")
+	}
+	if a.Rules == nil {
+		for _, key := range []string{"action", "mode"} {
+			if p.wrote(at.Field(key)) && !p.wrote(at.Field("rules")) {
+				p.addKey(at.Field(key), CodeIgnoredField, "write rules, or leave it out", "has no effect without rules")
+			}
+		}
+	} else if len(*a.Rules) == 0 {
+		hint, what := "write rules: [{}] to match every request", "matches no request, so that nobody may call"
+		if a.Action == ActionDeny {
+			what = "matches no request, so that nothing is denied"
+		}
+		p.add(at.Field("rules"), CodeNobody, hint, "%s", what)
+	}
+}
+
+func (r *Rule) validate(at Path, p *problems) {
+	for i, c := range r.From {
+		if c.Labels != nil {
+			p.addKey(at.Field("from").Index(i).Field("labels"), CodeUnproved, "name the ServiceAccount", "no identity proves labels; anyone could have them")
+		}
+	}
+	checkMethods(r.Methods, at.Field("methods"), p)
+}
+
+// PathPattern is a path, or the beginning of one with * at its end.
+type PathPattern string
+
+func (PathPattern) form() form { return form{name: "path", pattern: "^/[^*?#]*[*]?$"} }
+
+func (pp *PathPattern) setText(s string) *flaw {
+	flaw := pathFlaw(s)
+	switch i := strings.IndexByte(s, '*'); {
+	case flaw != nil:
+		return flaw
+	case i >= 0 && i < len(s)-1:
+		return flawf(CodePath, "write * as the last character only", "%q has * in its middle", clip(s))
+	case slices.Contains(strings.Split(strings.TrimPrefix(s, "/"), "/")[:strings.Count(s, "/")-1], ""):
+		return flawf(CodePath, "write single slashes", "%q never matches, since // is refused or merged where access rules look at paths", clip(s))
+	}
+	*pp = PathPattern(s)
+	return nil
+}

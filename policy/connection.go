@@ -1,5 +1,9 @@
 package policy
 
+import (
+	"time"
+)
+
 // Connection says how connections to endpoints are made and kept.
 type Connection struct {
 	// Time for a TCP connection to be made, on the hop between sidecars and from a sidecar to its application.
@@ -33,3 +37,15 @@ const (
 )
 
 func (HTTPVersion) words() []string { return []string{"auto", "1", "2"} }
+
+func (k *Keepalive) validate(at Path, p *problems) {
+	checkSeconds(k.Time, at.Field("time"), p)
+	checkSeconds(k.Interval, at.Field("interval"), p)
+}
+
+// checkSeconds holds a duration to whole seconds where the system or the protocol counts in them.
+func checkSeconds(d *Duration, at Path, p *problems) {
+	if d != nil && time.Duration(*d)%time.Second != 0 {
+		p.add(at, CodeDuration, "write whole seconds", "%s is not counted here in parts of a second", *d)
+	}
+}

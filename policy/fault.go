@@ -29,3 +29,9 @@ type Abort struct {
 }
 
 func (Abort) oneOf() []string { return []string{"status", "grpcStatus"} }
+
+func (f *Fault) validate(at Path, p *problems) {
+	if !p.wrote(at.Field("delay")) && !p.wrote(at.Field("abort")) {
+		p.add(at, CodeNothing, "write delay or abort", "does nothing")
+	}
+}

@@ -1,5 +1,9 @@
 package policy
 
+import (
+	"strings"
+)
+
 // HealthCheck is an active check of an application by its own sidecar. The result reaches the control plane and
 // from there every caller, so there are as many checks as pods and not pods times callers.
 type HealthCheck struct {
@@ -35,3 +39,19 @@ type GRPCCheck struct {
 type TCPCheck struct{}
 
 func (HealthCheck) oneOf() []string { return []string{"path", "grpc", "tcp"} }
+
+func (h *HealthCheck) validate(at Path, p *problems) {
+	path, _, _ := strings.Cut(h.Path, "?")
+	checkPath(path, at.Field("path"), p)
+	checkHost(h.Host, at.Field("host"), p)
+	if !p.wrote(at.Field("path")) {
+		for _, option := range []string{"host", "statuses"} {
+			if p.wrote(at.Field(option)) {
+				p.addKey(at.Field(option), CodeCheckOption, "leave it out, or check a path", "is for HTTP checks only")
+			}
+		}
+	}
+	if filled := WithDefaults(*h); *filled.Timeout > *filled.Interval {
+		p.add(at, CodeOrder, "write an interval of at least the timeout", "timeout %s is above interval %s", *filled.Timeout, *filled.Interval)
+	}
+}

@@ -1,5 +1,9 @@
 package policy
 
+import (
+	"math/big"
+)
+
 // LoadBalancer chooses among healthy endpoints.
 type LoadBalancer struct {
 	// The algorithm.
@@ -78,3 +82,39 @@ const (
 )
 
 func (Locality) words() []string { return []string{"prefer", "off"} }
+
+func (lb *LoadBalancer) validate(at Path, p *problems) {
+	hashes := lb.Policy == RingHash || lb.Policy == Maglev
+	if !hashes && p.wrote(at.Field("hashOn")) {
+		p.addKey(at.Field("hashOn"), CodeHashOn, "write policy: ring-hash or policy: maglev", "has no effect with %s", WithDefaults(*lb).Policy)
+	}
+	if hashes && !p.wrote(at.Field("hashOn")) {
+		p.add(at.Field("policy"), CodeHashOn, "write hashOn, such as hashOn: [{header: x-user}]", "%s needs to know what of a request decides its endpoint", lb.Policy)
+	}
+	lb.option("slowStart", hashes || lb.Policy == Random, at, p)
+	lb.option("ringSize", lb.Policy != RingHash, at, p)
+	lb.option("tableSize", lb.Policy != Maglev, at, p)
+	if lb.TableSize != nil && !new(big.Int).SetUint64(*lb.TableSize).ProbablyPrime(0) { // exact below 2^64
+		p.add(at.Field("tableSize"), CodePrime, "write a prime such as 65537", "%d is not a prime", *lb.TableSize)
+	}
+}
+
+// option refuses a key that is for other policies.
+func (lb *LoadBalancer) option(key string, foreign bool, at Path, p *problems) {
+	if foreign && p.wrote(at.Field(key)) {
+		p.addKey(at.Field(key), CodePolicyOption, "leave it out, or choose another policy", "is not an option of %s", WithDefaults(*lb).Policy)
+	}
+}
+
+func (r *RingSize) validate(at Path, p *problems) {
+	if filled := WithDefaults(*r); *filled.Min > *filled.Max {
+		p.add(at, CodeOrder, "write a max of at least min", "min %d is above max %d", *filled.Min, *filled.Max)
+	}
+}
+
+func (c *HashCookie) validate(at Path, p *problems) {
+	if c.Name != "" && !isToken(c.Name) {
+		p.add(at.Field("name"), CodeHeader, "write letters, digits, - and _", "%q is not a cookie's name", clip(c.Name))
+	}
+	checkPath(c.Path, at.Field("path"), p)
+}

@@ -1,5 +1,12 @@
 package policy
 
+import (
+	"fmt"
+	"regexp/syntax"
+	"slices"
+	"strings"
+)
+
 // Match is a conjunction: all that is written must hold.
 type Match struct {
 	// Path of the request, without the query.
@@ -18,6 +25,13 @@ type Match struct {
 
 func (Match) atMostOne() []string { return []string{"method", "methods"} }
 
+func (m *Match) validate(at Path, p *problems) {
+	if m.Method == "*" {
+		p.add(at.Field("method"), CodeMethod, "leave method out to match all", `"*" is not a method`)
+	}
+	checkMethods(m.Methods, at.Field("methods"), p)
+}
+
 // PathMatch looks at a path.
 type PathMatch struct {
 	// The whole path.
@@ -29,6 +43,38 @@ type PathMatch struct {
 }
 
 func (PathMatch) oneOf() []string { return []string{"exact", "prefix", "regex"} }
+
+func (m *PathMatch) validate(at Path, p *problems) {
+	checkPath(m.Exact, at.Field("exact"), p)
+	checkPath(m.Prefix, at.Field("prefix"), p)
+	if len(m.Prefix) > 1 && strings.HasSuffix(m.Prefix, "/") {
+		p.add(at.Field("prefix"), CodePath, "leave the last / out: a prefix is whole segments", "%q ends in /", clip(m.Prefix))
+	}
+}
+
+// checkPath holds s, unless it is empty, to what the path of a request looks like when it is compared.
+func checkPath(s string, at Path, p *problems) {
+	if flaw := pathFlaw(s); s != "" && flaw != nil {
+		p.add(at, flaw.code, flaw.hint, "%s", flaw.message)
+	}
+}
+
+func pathFlaw(s string) *flaw {
+	segments := strings.Split(s, "/")
+	switch {
+	case !strings.HasPrefix(s, "/"):
+		return flawf(CodePath, "write /"+clip(s), "%q does not begin with /", clip(s))
+	case strings.ContainsAny(s, "?#"):
+		return flawf(CodePath, "write the path alone; match.query looks at the query", "%q has a query or fragment", clip(s))
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return flawf(CodePath, "percent-encode it, as it is on the wire", "%q has characters that no path has", clip(s))
+	case slices.Contains(segments, ".") || slices.Contains(segments, ".."):
+		return flawf(CodePath, "write the path without . and .. segments", "%q never matches, since paths are compared without . and .. segments", clip(s))
+	case len(s) > 4096:
+		return flawf(CodePath, "write up to 4096 characters", "%q is too long", clip(s))
+	}
+	return nil
+}
 
 // ValueMatch looks at a header or query parameter. A plain string stands for {exact: that string}.
 type ValueMatch struct {
@@ -54,5 +100,82 @@ type Caller struct {
 	// ServiceAccount of the caller.
 	ServiceAccount string `json:"serviceAccount,omitempty"`
 	// Labels of the caller's pod; only where the caller's own sidecar decides, so not in Access.
-	Labels map[string]string `json:"labels,omitempty"`
+	Labels Labels `json:"labels,omitempty"`
+}
+
+func (ValueMatch) form() form { return form{name: "exact value"} }
+
+func (m *ValueMatch) setShort(s string) *flaw {
+	m.Exact = &s
+	return nil
+}
+
+// Method is an HTTP method, or "*" where all are meant.
+type Method string
+
+func (Method) form() form { return form{name: "method", pattern: "^([A-Z][-A-Z]*|[*])$"} }
+
+func (m *Method) setText(s string) *flaw {
+	switch {
+	case s == "*" || isToken(s) && len(s) <= 64 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == "" && s[0] != '-':
+		*m = Method(s)
+		return nil
+	case isToken(s) && strings.Trim(strings.ToUpper(s), "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") == "":
+		return flawf(CodeMethod, "write "+clip(strings.ToUpper(s)), "%q never matches, since methods are in capitals", clip(s))
+	}
+	return flawf(CodeMethod, "write one such as GET", "%q is not a method", clip(s))
+}
+
+// checkMethods refuses "*" and repetition where a list of methods narrows down.
+func checkMethods(methods []Method, at Path, p *problems) {
+	for i, m := range methods {
+		switch {
+		case m == "*":
+			p.add(at.Index(i), CodeMethod, "leave methods out to match all", `"*" is not a method`)
+		case m != "" && slices.Index(methods, m) < i:
+			p.add(at.Index(i), CodeTwice, "keep one of them", "%s is there twice", m)
+		}
+	}
+}
+
+// Regex is an RE2 expression that matches the whole of a value.
+type Regex string
+
+// What a regular expression may cost. Every sidecar compiles it, and Envoy is told not to judge it again.
+const (
+	maxRegex     = 1024 // bytes
+	maxRegexSize = 2000 // nodes after repetitions are written out
+)
+
+func (Regex) form() form { return form{name: "RE2 expression"} }
+
+func (r *Regex) setText(s string) *flaw {
+	if len(s) > maxRegex {
+		return flawf(CodeRegexSize, fmt.Sprintf("write up to %d bytes", maxRegex), "the expression has %d bytes", len(s))
+	}
+	re, err := syntax.Parse(s, syntax.Perl)
+	if err != nil {
+		return flawf(CodeRegex, "write it as https://github.com/google/re2/wiki/Syntax says", "%s", clip(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+	}
+	if size := regexSize(re); size > maxRegexSize {
+		return flawf(CodeRegexSize, fmt.Sprintf("repeat less: up to %d are good", maxRegexSize), "the expression has %d nodes when its repetitions are written out", size)
+	}
+	*r = Regex(s)
+	return nil
+}
+
+// regexSize estimates the size of the program that re compiles to, without compiling it: a few bytes can ask for
+// millions of instructions.
+func regexSize(re *syntax.Regexp) int {
+	size := 1
+	if re.Op == syntax.OpLiteral {
+		size = len(re.Rune)
+	}
+	for _, sub := range re.Sub {
+		size += regexSize(sub)
+	}
+	if re.Op == syntax.OpRepeat {
+		size *= max(re.Min, re.Max, 1)
+	}
+	return min(size, 1<<30)
 }

@@ -57,3 +57,9 @@ const (
 )
 
 func (UnknownDestinations) words() []string { return []string{"pass", "refuse"} }
+
+func (*Mesh) validate(at Path, p *problems) {
+	if !p.src.System {
+		p.add(at, CodeNamespace, "put it where Heddle itself runs", "a Mesh document has effect only in the control plane's namespace")
+	}
+}

@@ -30,3 +30,14 @@ type SuccessRate struct {
 	// Ejects what is this many standard deviations below the mean.
 	StdevFactor *float64 `json:"stdevFactor,omitempty" range:"0.001..1000"`
 }
+
+func (o *OutlierDetection) validate(at Path, p *problems) {
+	filled := WithDefaults(*o)
+	if *filled.BaseEjection > *filled.MaxEjection {
+		p.add(at, CodeOrder, "write a maxEjection of at least baseEjection", "baseEjection %s is above maxEjection %s", *filled.BaseEjection, *filled.MaxEjection)
+	}
+	counts := *filled.Consecutive5xx > 0 || *filled.ConsecutiveGatewayErrors > 0 || *filled.ConsecutiveLocalOrigin > 0
+	if !counts && o.SuccessRate == nil {
+		p.add(at, CodeNothing, "switch one on, or leave outlierDetection out", "every detector is off")
+	}
+}

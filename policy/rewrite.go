@@ -1,5 +1,9 @@
 package policy
 
+import (
+	"strings"
+)
+
 // Rewrite changes what the server sees of a request.
 type Rewrite struct {
 	// Takes the place of the prefix that the route matched.
@@ -37,3 +41,29 @@ func (Scheme) words() []string { return []string{"http", "https"} }
 
 // RedirectStatus is an HTTP status that redirects, 0 if not written.
 type RedirectStatus uint32
+
+func (r *Rewrite) validate(at Path, p *problems) {
+	if !p.wrote(at.Field("prefix")) && !p.wrote(at.Field("path")) && !p.wrote(at.Field("host")) {
+		p.add(at, CodeNothing, "write prefix, path or host", "changes nothing")
+	}
+	checkPath(r.Prefix, at.Field("prefix"), p)
+	checkPath(r.Path, at.Field("path"), p)
+	checkHost(r.Host, at.Field("host"), p)
+}
+
+func (r *Redirect) validate(at Path, p *problems) {
+	changes := false
+	for _, key := range []string{"scheme", "host", "port", "path", "prefix"} {
+		changes = changes || p.wrote(at.Field(key))
+	}
+	if !changes {
+		p.add(at, CodeNothing, "write scheme, host, port, path or prefix", "leads back to the same place")
+	}
+	checkPath(r.Prefix, at.Field("prefix"), p)
+	checkPath(r.Path, at.Field("path"), p)
+	if strings.Contains(r.Host, ":") {
+		p.add(at.Field("host"), CodeHost, "write the port as port", "%q is not a host name", clip(r.Host))
+		return
+	}
+	checkHost(r.Host, at.Field("host"), p)
+}

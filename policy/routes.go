@@ -46,7 +46,7 @@ type Target struct {
 	// Port of that Service; by default the port that was called.
 	Port *uint16 `json:"port,omitempty" range:"1..65535"`
 	// Only pods with these labels.
-	Subset map[string]string `json:"subset,omitempty"`
+	Subset Labels `json:"subset,omitempty"`
 	// Share, relative to the sum of all weights.
 	Weight *uint32 `json:"weight,omitempty" range:"0..1000000"`
 }
@@ -58,7 +58,7 @@ type Mirror struct {
 	// Port of that Service; by default the port that was called.
 	Port *uint16 `json:"port,omitempty" range:"1..65535"`
 	// Only pods with these labels.
-	Subset map[string]string `json:"subset,omitempty"`
+	Subset Labels `json:"subset,omitempty"`
 	// Share of requests that is copied.
 	Percent *Percent `json:"percent,omitempty"`
 }

@@ -3,7 +3,7 @@ package policy
 // Scope bounds what sidecars see, so that each needs to know only a part of a large mesh.
 type Scope struct {
 	// Labels of the pods that it is for; by default every pod of the namespace.
-	Workload map[string]string `json:"workload,omitempty"`
+	Workload Labels `json:"workload,omitempty"`
 	ScopeSettings
 }
 

@@ -3,7 +3,7 @@ package policy
 // Telemetry says what sidecars tell of the requests they see.
 type Telemetry struct {
 	// Labels of the pods that it is for; by default every pod of the namespace.
-	Workload map[string]string `json:"workload,omitempty"`
+	Workload Labels `json:"workload,omitempty"`
 	TelemetrySettings
 }
 
