@@ -13,7 +13,7 @@ import (
 const (
 	// TagCluster is the name of a cluster of the mesh: ob|namespace|service|port|subset or in|port|protocol.
 	TagCluster = "heddle.cluster"
-	// TagListener is the name of an outbound listener: ob|namespace|service|port.
+	// TagListener is the name of a listener or filter chain: ob|namespace|service|port or in|port.
 	TagListener = "heddle.listener"
 	// TagHost is the name of a virtual host: namespace/service.
 	TagHost = "heddle.host"
@@ -49,12 +49,11 @@ func statsConfig() *metricsv3.StatsConfig {
 		StatsTags: []*metricsv3.TagSpecifier{
 			// The first group is cut out of the name, the second is the value. The names hold no dot.
 			regexTag(TagCluster, `^cluster\.(((?:ob|in)\|[^.]*)\.)`),
-			regexTag(TagListener, `^http\.((ob\|[^.]*)\.)`),
+			regexTag(TagListener, `^http\.(((?:ob|in)\|[^.]*)\.)`),
+			regexTag(TagListener, `^tcp\.(((?:ob|in)\|[^.]*)\.)`),
 			regexTag(TagHost, `^vhost\.(([^.]*)\.)route\.`),
 			regexTag(TagRoute, `^vhost\.[^.]*\.route\.(([^.]*)\.)`),
 			{TagName: "envoy.response_code_class"},
-			{TagName: "envoy.http_conn_manager_prefix"},
-			{TagName: "envoy.tcp_prefix"},
 		},
 		HistogramBucketSettings: []*metricsv3.HistogramBucketSettings{{
 			Match:   &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Suffix{Suffix: "_rq_time"}},
@@ -94,8 +93,8 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepRegex(`vhost\.[^.]*\.route\.[^.]*\.upstream_rq_(?:total|[1-5]xx|time|timeout|retry|retry_success|retry_overflow|retry_limit_exceeded)`),
 		// What callers met: with timeouts, faults and answers by the sidecar itself, which no cluster counts.
 		keepRegex(`http\.ob\|[^.]*\.downstream_rq_(?:[1-5]xx|time|active|rx_reset)`),
-		keepRegex(`http\.in[|_][^.]*\.(?:downstream_rq_(?:total|active|[1-5]xx|time|rx_reset|tx_reset)|downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|protocol_error)|no_route|no_cluster)`),
-		keepRegex(`tcp\.[^.]*\.downstream_cx_(?:total|rx_bytes_total|tx_bytes_total)`),
+		keepRegex(`http\.in\|[^.]*\.(?:downstream_rq_(?:total|active|[1-5]xx|time|rx_reset|tx_reset)|downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|protocol_error)|no_route|no_cluster)`),
+		keepRegex(`tcp\.(?:ob|in)\|[^.]*\.downstream_cx_(?:total|rx_bytes_total|tx_bytes_total)`),
 		keepRegex(`(?:.*\.)?http_local_rate_limit\.(?:rate_limited|ok|enforced)`),
 		keepRegex(`http\.ob\|[^.]*\.fault\.(?:aborts_injected|delays_injected)`),
 	}

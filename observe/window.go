@@ -1,0 +1,113 @@
+package observe
+
+import (
+	"slices"
+	"time"
+)
+
+// window adds up samples in slots of time and forgets the oldest. It is bounded in two ways: by time, and by the
+// number of samples, since how many series there are is up to others.
+type window struct {
+	slot       time.Duration
+	keep       time.Duration
+	maxSamples int
+	slots      []slot // oldest first
+	samples    int    // in all slots
+	dropped    uint64 // that found no place
+	states     map[series]State
+	bounds     []float64 // of the histograms; one copy for all
+}
+
+type slot struct {
+	start   time.Time
+	samples map[series]*Sample
+}
+
+// add puts a batch that arrived at now where it belongs.
+func (w *window) add(now time.Time, b batch) {
+	w.forget(now.Add(-w.keep))
+	for s, r := range b {
+		if r.state != nil && (len(w.states) < w.maxSamples || w.knows(s)) {
+			w.states[s] = *r.state
+		}
+		if !r.sample.isEmpty() {
+			w.shareBounds(&r.sample.Latency)
+			w.sample(now, s).add(&r.sample)
+		}
+	}
+}
+
+// shareBounds lets histograms share their bounds, which are as large as the counts.
+func (w *window) shareBounds(h *Histogram) {
+	if w.bounds == nil {
+		w.bounds = h.bounds
+	}
+	if slices.Equal(w.bounds, h.bounds) {
+		h.bounds = w.bounds
+	}
+}
+
+func (w *window) knows(s series) bool {
+	_, ok := w.states[s]
+	return ok
+}
+
+// sample gives the place for s at now. Without room it makes some by forgetting the oldest slot; if there is only
+// the present one, what comes is counted as dropped.
+func (w *window) sample(now time.Time, s series) *Sample {
+	start := now.Truncate(w.slot)
+	if n := len(w.slots); n == 0 || w.slots[n-1].start.Before(start) {
+		w.slots = append(w.slots, slot{start: start, samples: map[series]*Sample{}})
+	}
+	current := w.slots[len(w.slots)-1].samples
+	if found := current[s]; found != nil {
+		return found
+	}
+	if w.samples >= w.maxSamples && len(w.slots) > 1 {
+		w.forget(w.slots[1].start)
+	}
+	if w.samples >= w.maxSamples {
+		w.dropped++
+		return &Sample{}
+	}
+	made := &Sample{}
+	current[s] = made
+	w.samples++
+	return made
+}
+
+// forget drops the slots that began before t.
+func (w *window) forget(t time.Time) {
+	n := 0
+	for n < len(w.slots) && w.slots[n].start.Before(t) {
+		w.samples -= len(w.slots[n].samples)
+		n++
+	}
+	w.slots = append([]slot(nil), w.slots[n:]...)
+}
+
+// leave forgets the states of a sidecar that is gone; what it counted stays.
+func (w *window) leave(node string) {
+	for s := range w.states {
+		if s.node == node {
+			delete(w.states, s)
+		}
+	}
+}
+
+// sum adds up the slots that began at since or later.
+func (w *window) sum(since time.Time) map[series]*Sample {
+	sums := map[series]*Sample{}
+	for _, slot := range w.slots {
+		if slot.start.Before(since) {
+			continue
+		}
+		for s, sample := range slot.samples {
+			if sums[s] == nil {
+				sums[s] = &Sample{}
+			}
+			sums[s].add(sample)
+		}
+	}
+	return sums
+}
