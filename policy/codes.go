@@ -73,6 +73,14 @@ const (
 
 	CodeConflict Code = 1601 // another document has set this field
 	CodeSameName Code = 1602 // two ConfigMaps of one name
+
+	// Found where documents are joined with what is running, so not by this package.
+	CodeNoService   Code = 1611 // a Service that is not there, or has no endpoints of its own
+	CodeNoPort      Code = 1612 // a port that a Service does not have
+	CodeNoEndpoints Code = 1613 // a subset without pods
+	CodeForeign     Code = 1614 // a Service of another namespace
+	CodeNotHTTP     Code = 1615 // HTTP policy for a port that carries something else
+	CodeRefused     Code = 1616 // proxies refused what a document was translated to
 )
 
 // String writes the code as messages and documentation have it.

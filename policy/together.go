@@ -27,11 +27,14 @@ func Together(items []Item) []Problem {
 				continue
 			}
 			winner, taken := first[subject+" "+f]
-			if !taken {
+			switch {
+			case !taken:
 				first[subject+" "+f] = it
-				continue
+			case it.sameConfigMap(winner) && it.Source.File != winner.Source.File:
+				// Of those two only one will be there, as sameName says.
+			default:
+				out = append(out, it.conflict(winner, subject, f))
 			}
-			out = append(out, it.conflict(winner, subject, f))
 		}
 	}
 	slices.SortStableFunc(out, byPlace)
@@ -78,9 +81,13 @@ func (d *Document) contends(field string) bool {
 	return field != "service" && field != "workload"
 }
 
+func (it Item) sameConfigMap(o Item) bool {
+	return it.ConfigMap != "" && it.Namespace == o.Namespace && it.ConfigMap == o.ConfigMap
+}
+
 func (it Item) conflict(winner Item, subject, field string) Problem {
 	wins := fmt.Sprintf("that of the ConfigMap made first wins, then by name: %s", winner.Name())
-	if it.Namespace == winner.Namespace && it.ConfigMap == winner.ConfigMap {
+	if it.sameConfigMap(winner) {
 		wins = fmt.Sprintf("%s wins, by name", winner.Name())
 	}
 	line, column := it.Source.place(fieldPlace(it.Source.Text, field))
