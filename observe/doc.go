@@ -15,7 +15,7 @@
 //   - Histograms are intervals, cumulative over their bounds, all bounds always. Times are whole milliseconds, rounded
 //     down, and kept to two digits; a bound at the lower edge of such a bin includes the bin (see the bounds in
 //     injector/bootstrap).
-//   - A difference is lost if no stream is open when it is flushed. A last flush comes at SIGTERM.
+//   - A difference is lost if no stream is open when it is flushed. A last flush comes at SIGTERM, on a stream that is open already.
 //   - cluster.upstream_rq_time has no entry for a request that timed out: it shows only what was answered, and a p99
 //     over it is too good. The listener's downstream_rq_time has all. Both measure the whole request, retries included.
 //   - cluster.upstream_rq_xx has the answers that callers got, time-outs and overflows among them; those that were
