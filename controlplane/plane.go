@@ -127,9 +127,8 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
-		server.stop(p.options.Drain) // the loop answers streams until they have ended
-		stopLoop()
-		return nil
+		defer stopLoop() // the loop answers streams until they have ended
+		return server.stop(p.options.Drain)
 	})
 	err = group.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -171,22 +170,13 @@ func (p *Plane) server() adsServer {
 	return adsServer{s, ads}
 }
 
-// stop lets streams end by themselves for a while, then ends them. Their sidecars keep what they have.
-func (s adsServer) stop(grace time.Duration) {
-	done := make(chan struct{})
-	go func() {
-		s.ads.Drain()
-		s.grpc.GracefulStop()
-		close(done)
-	}()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		s.grpc.Stop()
-		<-done
-	}
+// stop sends sidecars away, which keep what they have, and waits for their streams to end for a while only.
+func (s adsServer) stop(grace time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	err := s.ads.Drain(ctx)
+	s.grpc.Stop()
+	return err
 }
 
 // listenPrivate makes a unix socket that only its owner may dial, in place of one that a killed process left.

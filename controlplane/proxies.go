@@ -38,6 +38,11 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 			return xds.Session{}, err
 		}
 	}
+	select { // until the first full listing no pod is known
+	case <-p.store.Synced():
+	case <-ctx.Done():
+		return xds.Session{}, ctx.Err()
+	}
 	var layers []xds.Layer
 	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(pod, capture) }); callErr != nil {
 		return xds.Session{}, callErr
