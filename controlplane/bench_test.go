@@ -1,0 +1,113 @@
+package controlplane
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// The size that docs/benchmarks.md speaks of.
+const (
+	benchServices  = 1000
+	benchEndpoints = 10
+)
+
+// benchFacts is a mesh of HTTP Services whose pods all have sidecars.
+func benchFacts() []model.Event {
+	events := []model.Event{{Namespace: &model.Namespace{Name: "bench"}}}
+	for i := range benchServices {
+		events = append(events, model.Event{Service: benchService(i, "")}, model.Event{Slice: benchSlice(i, true)})
+		for j := range benchEndpoints {
+			events = append(events, model.Event{Pod: benchPod(i, j)})
+		}
+	}
+	return append(events, model.Event{Synced: true})
+}
+
+func benchService(i int, hash string) *model.Service {
+	return &model.Service{
+		Key: model.Key{Namespace: "bench", Name: fmt.Sprintf("svc-%04d", i)}, UID: fmt.Sprint("s", i),
+		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)})},
+		Ports:     []model.Port{{Name: "http" + hash, Number: 80, Protocol: model.HTTP, Declared: true}},
+		Selector:  model.LabelsOf(map[string]string{"app": fmt.Sprint(i)}),
+		Hash:      fmt.Sprint(i, hash),
+	}
+}
+
+func benchSlice(i int, lastReady bool) *model.Slice {
+	s := &model.Slice{
+		Key: model.Key{Namespace: "bench", Name: fmt.Sprintf("svc-%04d-x", i)}, Service: fmt.Sprintf("svc-%04d", i),
+		Ports: []model.SlicePort{{Name: "http", Number: 8080}},
+	}
+	for j := range benchEndpoints {
+		ready := lastReady || j < benchEndpoints-1
+		p := benchPod(i, j)
+		s.Endpoints = append(s.Endpoints, model.SliceEndpoint{
+			Address: p.Addresses[0], Ready: ready, Serving: ready, Node: p.Node, Zone: "z1", Pod: p.Key.Name, PodUID: p.UID,
+		})
+	}
+	return s
+}
+
+func benchPod(i, j int) *model.Pod {
+	return &model.Pod{
+		Key: model.Key{Namespace: "bench", Name: fmt.Sprintf("pod-%04d-%d", i, j)}, UID: fmt.Sprint("p", i, "-", j),
+		ServiceAccount: "default", Node: fmt.Sprint("n", j), Meshed: true,
+		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(1 + j), byte(i >> 8), byte(i)})},
+		Ports:     []model.PodPort{{Name: "http", Number: 8080}},
+	}
+}
+
+func newBench() *publisher {
+	state := mesh.New(mesh.Options{Namespace: DefaultNamespace})
+	p := newPublisher(state, xds.NewStore(), newMetrics(prometheus.NewRegistry()), zerolog.Nop())
+	p.frame()
+	return p
+}
+
+// BenchmarkFullTranslation is a start: 1,000 Services with 10 endpoints each, from facts to published resources.
+func BenchmarkFullTranslation(b *testing.B) {
+	events := benchFacts()
+	b.ReportAllocs()
+	for b.Loop() {
+		p := newBench()
+		p.changes(p.state.Apply(events))
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/mesh")
+}
+
+// BenchmarkEndpointChange is one endpoint of one Service becoming ready or not, on top of all others.
+func BenchmarkEndpointChange(b *testing.B) {
+	p := newBench()
+	p.changes(p.state.Apply(benchFacts()))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		p.changes(p.state.Apply([]model.Event{{Slice: benchSlice(i/2%benchServices, i%2 == 1)}}))
+		i++
+	}
+}
+
+// BenchmarkServiceChange is one Service getting another address, on top of all others.
+func BenchmarkServiceChange(b *testing.B) {
+	p := newBench()
+	p.changes(p.state.Apply(benchFacts()))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		s := benchService(i/2%benchServices, "")
+		if i%2 == 0 {
+			s.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 97, byte(i >> 9), byte(i >> 1)})}
+			s.Hash += "moved"
+		}
+		p.changes(p.state.Apply([]model.Event{{Service: s}}))
+		i++
+	}
+}
