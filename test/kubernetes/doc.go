@@ -1,0 +1,17 @@
+// Package kubetest runs a real Kubernetes API server for tests: etcd and kube-apiserver, built from their Go modules
+// into the user's cache once ([Install]), started when the first test asks for it, and gone with the test binary
+// however that ends. There are no controllers: what they would write, such as EndpointSlices, tests write themselves.
+//
+// A package whose tests need one owns it in its TestMain, and each test takes a namespace of its own:
+//
+//	var api = kubetest.New()
+//
+//	func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
+//
+//	func TestSomething(t *testing.T) {
+//		namespace, client := api.Namespace(t), api.Client(t)
+//		...
+//	}
+//
+// A test that stops the API server must not share it with tests that run at the same time: see [Server.Kill].
+package kubetest
