@@ -8,17 +8,16 @@ import "fmt"
 type Code uint16
 
 const (
-	CodeEncoding   Code = 1001 // not UTF-8, or a control character
-	CodeSyntax     Code = 1002 // not YAML
-	CodeTab        Code = 1003 // a tab indents
-	CodeSize       Code = 1004 // more than a ConfigMap can hold
-	CodeEmpty      Code = 1005 // no document
-	CodeSeveral    Code = 1006 // several documents in one data key
-	CodeAlias      Code = 1007 // YAML anchor or alias
-	CodeTag        Code = 1008 // YAML tag
-	CodeTooMany    Code = 1009 // more problems than are told
-	CodeConfigMap  Code = 1010 // not a ConfigMap that Kubernetes would take
-	CodeUnreadable Code = 1011 // a file cannot be read
+	CodeEncoding  Code = 1001 // not UTF-8, or a control character
+	CodeSyntax    Code = 1002 // not YAML
+	CodeTab       Code = 1003 // a tab indents
+	CodeSize      Code = 1004 // more than a ConfigMap can hold
+	CodeEmpty     Code = 1005 // no document
+	CodeSeveral   Code = 1006 // several documents in one data key
+	CodeAlias     Code = 1007 // YAML anchor or alias
+	CodeTag       Code = 1008 // YAML tag
+	CodeTooMany   Code = 1009 // more problems than are told
+	CodeConfigMap Code = 1010 // not a ConfigMap that Kubernetes would take
 
 	CodeKind      Code = 1101 // no kind, or none of ours
 	CodeUnknown   Code = 1102 // unknown field
