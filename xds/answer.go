@@ -70,16 +70,16 @@ func blames(t Type, reason, name string) bool {
 	if t != Cluster && t != Listener {
 		return false
 	}
-	for rest := reason; ; {
-		i := strings.Index(rest, name)
+	for at := 0; ; {
+		i := strings.Index(reason[at:], name)
 		if i < 0 {
 			return false
 		}
-		before, after := rest[:i], rest[i+len(name):]
+		before, after := reason[:at+i], reason[at+i+len(name):]
 		if strings.HasPrefix(after, ": ") && (before == "" || strings.ContainsAny(before[len(before)-1:], " \n,'\"")) {
 			return true
 		}
-		rest = after
+		at += i + 1
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // onDelta takes one request of the delta protocol.
@@ -59,6 +60,15 @@ func encodeDelta(f *flight) *message {
 		m.data = append(m.data, it.delta)
 	}
 	return m
+}
+
+// denyDelta says of everything asked for that it does not exist, so that nobody waits for it.
+func denyDelta(r request) proto.Message {
+	d := r.(*discoveryv3.DeltaDiscoveryRequest)
+	if d.GetResponseNonce() != "" {
+		return nil
+	}
+	return &discoveryv3.DeltaDiscoveryResponse{TypeUrl: d.GetTypeUrl(), Nonce: "0", RemovedResources: d.GetResourceNamesSubscribe()}
 }
 
 // reasonOf gives the reason of a refusal, and nothing for an acknowledgement. The presence of the detail is what

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -30,6 +31,9 @@ func (c *client) next(now time.Time) (f *flight, again time.Time) {
 // pick takes the first type, in their order, that has something to send and no response under way. If listeners or
 // routes are held back, it says until when.
 func (c *client) pick(now time.Time) (f *flight, held time.Time) {
+	if !c.subs[Cluster].busy() {
+		c.waiting = time.Time{}
+	}
 	for t := range typeCount {
 		sub := c.subs[t]
 		if sub == nil || sub.flight != nil || !sub.pending() {
@@ -54,11 +58,7 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 // heldUntil says how long listeners and routes wait for clusters: until the proxy has confirmed the clusters that
 // they may use, but not for ever, because Envoy confirms nothing while any cluster warms.
 func (c *client) heldUntil(t Type, now time.Time) time.Time {
-	if t != Listener && t != Route {
-		return time.Time{}
-	}
-	if clusters := c.subs[Cluster]; clusters == nil || !clusters.busy() {
-		c.waiting = time.Time{}
+	if t != Listener && t != Route || !c.subs[Cluster].busy() {
 		return time.Time{}
 	}
 	if c.waiting.IsZero() {
@@ -123,6 +123,7 @@ func (c *client) collect(f *flight, id uint32) {
 		f.size += v.delta.Len()
 		sub.held.set(id)
 		sub.gone.clear(id)
+		c.stays(f.typ, id)
 	case exists: // withheld
 	case c.dialect == sotw && (f.typ == Endpoints || f.typ == Route): // there is no way to say it
 		sub.held.clear(id)
@@ -135,6 +136,11 @@ func (c *client) collect(f *flight, id uint32) {
 		sub.gone.clear(id)
 	}
 	sub.offered.clear(id)
+}
+
+// stays forgets a removal that was noticed and not said yet.
+func (c *client) stays(t Type, id uint32) {
+	c.leaving = slices.DeleteFunc(c.leaving, func(r removal) bool { return r.typ == t && r.id == id })
 }
 
 // stage orders removals, in multiples of the grace: listeners at once, then the clusters that they used, and last

@@ -3,6 +3,7 @@ package xds
 import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // onSotw takes one request of the state-of-the-world protocol, whose every request holds the whole list of names.
@@ -78,4 +79,13 @@ func encodeSotw(f *flight) *message {
 		m.data = append(m.data, it.sotw)
 	}
 	return m
+}
+
+// denySotw answers with nothing, which is all that can be said.
+func denySotw(r request) proto.Message {
+	d := r.(*discoveryv3.DiscoveryRequest)
+	if d.GetResponseNonce() != "" {
+		return nil
+	}
+	return &discoveryv3.DiscoveryResponse{TypeUrl: d.GetTypeUrl(), VersionInfo: "0", Nonce: "0"}
 }

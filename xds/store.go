@@ -56,7 +56,7 @@ type slot struct {
 
 // NewStore gives an empty Store. Nothing is served before MarkSynced.
 func NewStore() *Store {
-	s := &Store{synced: make(chan struct{}), layers: map[Layer]*layer{}}
+	s := &Store{synced: make(chan struct{}), layers: map[Layer]*layer{}, unsettled: map[string]bitset{}}
 	for t := range s.tables {
 		s.tables[t].byName = map[string]*slot{}
 	}

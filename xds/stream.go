@@ -32,9 +32,11 @@ type stream struct {
 	server *Server
 	rpc    grpc.ServerStream
 	recv   func() (request, error)
-	apply  func(request, Type) error // guarded by Store.mu, as is all of client
+	apply  func(request, Type) error   // guarded by Store.mu, as is all of client
+	deny   func(request) proto.Message // answers a request for a type that is not served; nil if it needs none
 	encode func(*flight) *message
 
+	denials []proto.Message // guarded by Store.mu
 	senders sync.WaitGroup
 	alarm   *time.Timer
 }
@@ -46,6 +48,7 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 		client: c, server: s, rpc: rpc, encode: encodeDelta,
 		recv:  func() (request, error) { return rpc.Recv() },
 		apply: func(r request, t Type) error { return c.onDelta(t, r.(*discoveryv3.DeltaDiscoveryRequest)) },
+		deny:  denyDelta,
 	}).run()
 }
 
@@ -56,6 +59,7 @@ func (s *Server) StreamAggregatedResources(rpc discoveryv3.AggregatedDiscoverySe
 		client: c, server: s, rpc: rpc, encode: encodeSotw,
 		recv:  func() (request, error) { return rpc.Recv() },
 		apply: func(r request, t Type) error { return c.onSotw(t, r.(*discoveryv3.DiscoveryRequest)) },
+		deny:  denySotw,
 	}).run()
 }
 
@@ -177,6 +181,8 @@ func (st *stream) handle(r request) error {
 	var err error
 	if served {
 		err = st.apply(r, t)
+	} else if denial := st.deny(r); denial != nil {
+		st.denials = append(st.denials, denial)
 	}
 	woken := st.store.pushersOf(st.touched)
 	events := st.events
@@ -222,20 +228,34 @@ func (st *stream) send(limit int) (done bool) {
 		if st.unacked >= limit {
 			return false
 		}
-		f, again := st.next(time.Now())
-		if f == nil {
+		message, sent, again := st.compose()
+		if message == nil {
 			st.wakeAt(again)
 			return true
 		}
 		mu.Unlock()
-		err := st.rpc.SendMsg(st.encode(f))
-		st.server.opts.Observer.Observe(Event{Kind: Sent, Proxy: st.proxy, Type: f.typ, Resources: len(f.items) + len(f.removed), Bytes: f.size})
+		err := st.rpc.SendMsg(message)
+		st.server.opts.Observer.Observe(sent)
 		mu.Lock()
 		if err != nil {
 			return true // reading fails too, and that ends the stream
 		}
 	}
 	return true
+}
+
+// compose gives the next message, or nil and when to look again.
+func (st *stream) compose() (message any, sent Event, again time.Time) {
+	if len(st.denials) > 0 {
+		message, st.denials = st.denials[0], st.denials[1:]
+		return message, Event{Kind: Sent, Proxy: st.proxy}, time.Time{}
+	}
+	f, again := st.next(time.Now())
+	if f == nil {
+		return nil, Event{}, again
+	}
+	n := len(f.items) + len(f.removed)
+	return st.encode(f), Event{Kind: Sent, Proxy: st.proxy, Type: f.typ, Resources: n, Bytes: f.size}, time.Time{}
 }
 
 // wakeAt looks again at that time, unless it is zero.
