@@ -18,8 +18,12 @@ func (s *State) take(e *model.Event) {
 		s.takePod(e.Pod, e.Gone)
 	case e.Node != nil:
 		s.takeNode(e.Node, e.Gone)
+	case e.Policy != nil:
+		s.takePolicy(e.Policy, e.Gone)
 	case e.Health != nil:
 		s.takeHealth(e.Health)
+	case e.Refused != nil:
+		s.takeRefusal(e.Refused)
 	}
 }
 
@@ -43,6 +47,8 @@ func (s *State) takeService(fact *model.Service, gone bool) {
 	s.dirty.reach.add(key)
 	s.dirty.endpoints.add(key)
 	s.dirty.outbounds.add(key)
+	s.dirty.traffic.add(key)
+	s.dirty.traffic.addAll(s.referrers[key])
 	s.markPodsOf(key)
 }
 

@@ -38,3 +38,15 @@ func sortedKeys[V any](m map[model.Key]V) []model.Key {
 }
 
 func sorted[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// both gives the keys of two maps.
+func both[K comparable, A, B any](a map[K]A, b map[K]B) set[K] {
+	all := set[K]{}
+	for k := range a {
+		all.add(k)
+	}
+	for k := range b {
+		all.add(k)
+	}
+	return all
+}

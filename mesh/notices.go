@@ -15,6 +15,10 @@ type Notice struct {
 	Text string
 }
 
+func serviceNotice(key model.Key, text string) Notice {
+	return Notice{Kind: "Service", Key: key, Text: text}
+}
+
 func (n Notice) compare(o Notice) int {
 	return cmp.Or(cmp.Compare(n.Kind, o.Kind), n.Key.Compare(o.Key), cmp.Compare(n.Text, o.Text))
 }

@@ -39,11 +39,23 @@ func (s *State) updateReach(key model.Key) {
 	svc.reach = now
 	if !slices.EqualFunc(before.ports, now.ports, equalPortEndpoints) {
 		s.dirty.endpoints.add(key)
+		for _, subset := range s.subsetsOf(key) {
+			if before.hasSubset(subset) != now.hasSubset(subset) {
+				s.dirty.traffic.addAll(s.referrers[key]) // to tell their writers
+			}
+		}
 	}
 	if !slices.Equal(before.hops, now.hops) || !slices.Equal(before.instances, now.instances) {
 		s.dirty.outbounds.add(key)
 	}
 	s.claimAll(svc, by, wants(svc.fact, now.instances))
+}
+
+// hasSubset says whether some endpoint is in a subset. All pods are no subset that one could miss.
+func (r *reach) hasSubset(subset model.Labels) bool {
+	return len(subset) == 0 || slices.ContainsFunc(r.ports, func(p model.PortEndpoints) bool {
+		return slices.ContainsFunc(p.Endpoints, func(e model.Endpoint) bool { return e.Labels.Contains(subset) })
+	})
 }
 
 func (s *State) reachOf(svc *model.Service) reach {

@@ -24,7 +24,9 @@ type Changes struct {
 	Endpoints []model.Key // by Service
 	Workloads []model.Key // by pod
 	Settings  bool
-	Notices   []Notice // that hold now and did not before
+	Policies  []PolicyStatus      // that changed
+	Save      []model.SavedPolicy // what has to outlive a restart, in place of what was saved; may be Empty
+	Notices   []Notice            // that hold now and did not before
 }
 
 // State is the mesh as far as it is known. The zero value is not usable; call New.
@@ -36,6 +38,16 @@ type State struct {
 	pods   map[model.Key]*model.Pod
 	nodes  map[string]*model.Node
 	health map[model.Key]map[finding]struct{} // unhealthy findings by pod
+
+	// Policies.
+	documents     map[ref]*document
+	items         index[model.Key, string]                   // by ConfigMap
+	meshDocuments set[ref]                                   // in force, of kind Mesh
+	meshLevel     level                                      // the same, in order of precedence
+	policiesOf    index[model.Key, ref]                      // Service: documents in force that speak of it
+	kept          map[ref]model.SavedPolicy                  // what is saved
+	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
+	referrers     index[model.Key, model.Key]                // the other way round: Service: those whose routes name it
 
 	// Services with what was derived of them.
 	services map[model.Key]*service
@@ -49,7 +61,7 @@ type State struct {
 
 	workloads map[model.Key]*workload
 	settings  *model.Settings
-	defaults  *model.Traffic
+	defaults  *resolved      // for Services that no policy speaks of
 	notices   map[Notice]int // how many owners say so
 
 	dirty dirty
@@ -59,6 +71,7 @@ type State struct {
 type service struct {
 	fact      *model.Service
 	reach     reach
+	traffic   map[string]*resolved       // by audience
 	outbounds map[string]*model.Outbound // by audience
 	endpoints *model.Endpoints
 	notices   []Notice
@@ -74,37 +87,50 @@ type workload struct {
 
 // dirty holds what the stages of an Apply have still to look at.
 type dirty struct {
+	documents set[ref]
+	defaults  bool           // the Mesh documents
+	traffic   set[model.Key] // Services whose policies, or what these name, may differ
 	reach     set[model.Key] // Services whose endpoints may differ
 	endpoints set[model.Key] // Services whose Endpoints view may differ
 	outbounds set[model.Key] // Services whose Outbound views may differ
 	workloads set[model.Key] // pods
-	settings  bool
 }
 
 func newDirty() dirty {
-	return dirty{reach: set[model.Key]{}, endpoints: set[model.Key]{}, outbounds: set[model.Key]{}, workloads: set[model.Key]{}}
+	return dirty{documents: set[ref]{}, traffic: set[model.Key]{}, reach: set[model.Key]{}, endpoints: set[model.Key]{}, outbounds: set[model.Key]{}, workloads: set[model.Key]{}}
 }
 
 // New makes a State that knows no facts yet.
 func New(o Options) *State {
-	return &State{
-		options:    o,
-		slices:     map[model.Key]*model.Slice{},
-		pods:       map[model.Key]*model.Pod{},
-		nodes:      map[string]*model.Node{},
-		health:     map[model.Key]map[finding]struct{}{},
-		services:   map[model.Key]*service{},
-		slicesOf:   index[model.Key, model.Key]{},
-		podSlices:  index[model.Key, model.Key]{},
-		nodeSlices: index[string, model.Key]{},
-		nodePods:   index[string, model.Key]{},
-		claims:     claims{},
-		workloads:  map[model.Key]*workload{},
-		settings:   defaultSettings(),
-		defaults:   &model.Traffic{},
-		notices:    map[Notice]int{},
-		dirty:      newDirty(),
+	s := &State{
+		options:       o,
+		slices:        map[model.Key]*model.Slice{},
+		pods:          map[model.Key]*model.Pod{},
+		nodes:         map[string]*model.Node{},
+		health:        map[model.Key]map[finding]struct{}{},
+		services:      map[model.Key]*service{},
+		slicesOf:      index[model.Key, model.Key]{},
+		podSlices:     index[model.Key, model.Key]{},
+		nodeSlices:    index[string, model.Key]{},
+		nodePods:      index[string, model.Key]{},
+		claims:        claims{},
+		workloads:     map[model.Key]*workload{},
+		notices:       map[Notice]int{},
+		dirty:         newDirty(),
+		documents:     map[ref]*document{},
+		items:         index[model.Key, string]{},
+		meshDocuments: set[ref]{},
+		policiesOf:    index[model.Key, ref]{},
+		kept:          map[ref]model.SavedPolicy{},
+		targets:       map[model.Key]map[model.Key][]model.Labels{},
+		referrers:     index[model.Key, model.Key]{},
 	}
+	for _, saved := range o.Saved {
+		s.kept[ref{saved.ConfigMap, saved.Item}] = saved
+	}
+	s.updateDefaults(&Changes{})
+	s.dirty = newDirty()
+	return s
 }
 
 // Apply takes in changed facts and brings every view up to date that they have to do with.
@@ -113,9 +139,14 @@ func (s *State) Apply(events []model.Event) Changes {
 		s.take(&events[i])
 	}
 	var ch Changes
-	ch.Settings = s.dirty.settings
+	if s.dirty.defaults {
+		s.updateDefaults(&ch)
+	}
 	for _, key := range sortedKeys(s.dirty.reach) {
 		s.updateReach(key)
+	}
+	for _, key := range sortedKeys(s.dirty.traffic) {
+		s.updateTraffic(key)
 	}
 	for _, key := range sortedKeys(s.dirty.endpoints) {
 		if s.updateEndpoints(key) {
@@ -135,6 +166,7 @@ func (s *State) Apply(events []model.Event) Changes {
 			delete(s.services, key)
 		}
 	}
+	s.report(&ch)
 	s.dirty = newDirty()
 	return ch
 }

@@ -25,12 +25,18 @@ func (s *State) endpointsView(svc *service) *model.Endpoints {
 	if svc.fact == nil || svc.fact.Kind == model.ExternalName {
 		return nil
 	}
-	return &model.Endpoints{
+	shared := svc.traffic[""]
+	view := &model.Endpoints{
 		Service:   svc.fact.Key,
 		Ports:     svc.reach.ports,
-		Prefer:    svc.fact.Prefer,
+		Prefer:    preference(svc.fact, shared.locality),
 		NodeLocal: svc.fact.NodeLocal,
+		Subsets:   s.subsetsOf(svc.fact.Key),
 	}
+	if o := shared.traffic.Origin(fieldLoadBalancer); shared.locality != "" && !o.IsZero() {
+		view.Origins = []model.Origin{o}
+	}
+	return view
 }
 
 func equalEndpoints(a, b *model.Endpoints) bool {
@@ -55,8 +61,10 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 	svc.outbounds = map[string]*model.Outbound{}
 	var notices []Notice
 	if svc.fact != nil && svc.fact.Kind != model.ExternalName {
-		shared, lost := s.outboundView(svc)
-		svc.outbounds[""] = shared
+		var lost []netip.AddrPort
+		for audience, resolved := range svc.traffic {
+			svc.outbounds[audience], lost = s.outboundView(svc, audience, resolved)
+		}
 		notices = serviceNotices(svc.fact, lost)
 	}
 	svc.notices = s.replaceNotices(svc.notices, notices, ch)
@@ -69,21 +77,11 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 	return changed
 }
 
-// both gives the keys of two maps.
-func both[K comparable, V any](a, b map[K]V) set[K] {
-	all := set[K]{}
-	for k := range a {
-		all.add(k)
+// outboundView gives the view for an audience, and the addresses that other Services claimed first.
+func (s *State) outboundView(svc *service, audience string, r *resolved) (*model.Outbound, []netip.AddrPort) {
+	out := &model.Outbound{
+		Service: svc.fact, Audience: audience, Traffic: r.traffic, Subsets: s.subsetsOf(svc.fact.Key), Settings: s.settings,
 	}
-	for k := range b {
-		all.add(k)
-	}
-	return all
-}
-
-// outboundView gives the view that all callers share, and the addresses that other Services claimed first.
-func (s *State) outboundView(svc *service) (*model.Outbound, []netip.AddrPort) {
-	out := &model.Outbound{Service: svc.fact, Traffic: s.defaults, Settings: s.settings}
 	var lost []netip.AddrPort
 	own := func(a netip.AddrPort) bool {
 		if s.claims.owner(a) == svc.fact.Key {
@@ -94,6 +92,9 @@ func (s *State) outboundView(svc *service) (*model.Outbound, []netip.AddrPort) {
 	}
 	for i, p := range svc.fact.Ports {
 		port := model.OutboundPort{Port: p, Hop: svc.reach.hops[i]}
+		if r.routes != nil {
+			port.Routes = r.routes[i]
+		}
 		for _, a := range svc.fact.Addresses {
 			if own(netip.AddrPortFrom(a, p.Number)) {
 				port.Addresses = append(port.Addresses, a)
@@ -112,7 +113,7 @@ func (s *State) outboundView(svc *service) (*model.Outbound, []netip.AddrPort) {
 func serviceNotices(svc *model.Service, lost []netip.AddrPort) []Notice {
 	var all []Notice
 	say := func(format string, args ...any) {
-		all = append(all, Notice{"Service", svc.Key, fmt.Sprintf(format, args...)})
+		all = append(all, serviceNotice(svc.Key, fmt.Sprintf(format, args...)))
 	}
 	if len(svc.Ignored) > 0 {
 		say("the mesh carries TCP only: ports %s go past it as without a mesh", strings.Join(svc.Ignored, ", "))

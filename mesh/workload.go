@@ -2,7 +2,7 @@ package mesh
 
 import (
 	"cmp"
-	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -45,16 +45,17 @@ func (s *State) workloadOf(pod *model.Pod) workload {
 	if node != nil {
 		w.view.Location.Zone, w.view.Location.Region = node.Zone, node.Region
 	}
-	targets := s.targetsOf(pod)
-	for _, p := range pod.Ports {
-		if _, ok := targets[p.Number]; !ok {
-			targets[p.Number] = nil
-		}
+	targets, declared := s.targetsOf(pod), map[uint16]model.PodPort{}
+	for _, p := range slices.Backward(pod.Ports) {
+		declared[p.Number] = p
 	}
-	for _, number := range sorted(targets) {
-		port, notices := inboundPort(number, targets[number])
-		w.view.Ports = append(w.view.Ports, port)
-		w.notices = append(w.notices, notices...)
+	for _, number := range slices.Sorted(maps.Keys(both(targets, declared))) {
+		in := receive(number, declared[number], targets[number])
+		w.view.Ports = append(w.view.Ports, in.port)
+		if in.check != nil {
+			w.view.Checks = append(w.view.Checks, *in.check)
+		}
+		w.notices = append(w.notices, in.notices...)
 	}
 	return w
 }
@@ -91,28 +92,4 @@ func lists(slice *model.Slice, pod *model.Pod) bool {
 	return slices.ContainsFunc(slice.Endpoints, func(e model.SliceEndpoint) bool {
 		return e.Pod == pod.Key.Name && (e.PodUID == "" || e.PodUID == pod.UID)
 	})
-}
-
-// inboundPort says how a pod's port is received. Of Services that disagree on its protocol, one that declares
-// it wins over one that leaves it open, and the oldest wins among those that declare.
-func inboundPort(number uint16, targets []target) (model.InboundPort, []Notice) {
-	port := model.InboundPort{Number: number}
-	var notices []Notice
-	var from model.Key
-	for _, t := range targets {
-		if !slices.Contains(port.Services, t.svc.fact.Key) {
-			port.Services = append(port.Services, t.svc.fact.Key)
-		}
-		switch {
-		case port.Protocol == t.port.Protocol && port.Declared == t.port.Declared:
-		case from == model.Key{}, t.port.Declared && !port.Declared:
-			port.Protocol, port.Declared, from = t.port.Protocol, t.port.Declared, t.svc.fact.Key
-		case t.port.Declared && port.Protocol != t.port.Protocol:
-			notices = append(notices, Notice{"Service", t.svc.fact.Key, fmt.Sprintf(
-				"port %d is declared %s, but Service %s, which is older, declares the same port %d of its pods %s: the pods receive %s; declare the same in both",
-				t.port.Number, t.port.Protocol, from, number, port.Protocol, port.Protocol)})
-		}
-	}
-	slices.SortFunc(port.Services, model.Key.Compare)
-	return port, notices
 }

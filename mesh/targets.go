@@ -1,0 +1,186 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
+)
+
+// destination is a Service that a route names, before it is known which of its ports is meant.
+type destination struct {
+	source source
+	at     policy.Path
+	target model.Target   // as written
+	fact   *model.Service // nil if it is missing
+}
+
+// setRoutes converts the routes of a document, and resolves their targets for each port of the Service.
+func (j *join) setRoutes(res *resolved, src source) {
+	res.routes = make([][]model.Route, len(j.service.Ports))
+	for i := range src.filled.Routes {
+		p := &src.filled.Routes[i]
+		at := src.at.Field("routes").Index(i)
+		r, to, mirrors := route(p), j.destinations(src, at, p.To), j.mirrored(src, at, p.Mirror)
+		j.checkRoute(src, at, &r, to)
+		res.traffic.Routes = append(res.traffic.Routes, withTargets(r, to, mirrors, destination.written))
+		for n, called := range j.service.Ports {
+			if called.Protocol == model.TCP && !splitsTCP(&r, to) {
+				continue
+			}
+			resolve := func(d destination) model.Target { return j.resolveTarget(d, called) }
+			res.routes[n] = append(res.routes[n], withTargets(r, to, mirrors, resolve))
+		}
+	}
+}
+
+// splitsTCP says that a route can hold for connections of which nothing but their port is known.
+func splitsTCP(r *model.Route, to []destination) bool { return len(r.Matches) == 0 && len(to) > 0 }
+
+// withTargets completes a route.
+func withTargets(r model.Route, to, mirrors []destination, resolve func(destination) model.Target) model.Route {
+	for _, d := range to {
+		r.To = append(r.To, resolve(d))
+	}
+	r.Mirror = slices.Clone(r.Mirror)
+	for i, d := range mirrors {
+		r.Mirror[i].Target = resolve(d)
+	}
+	return r
+}
+
+func (d destination) written() model.Target { return d.target }
+
+func (j *join) destinations(src source, at policy.Path, written []policy.Target) []destination {
+	var all []destination
+	for i, p := range written {
+		t := model.Target{Service: serviceNamed(p.Service, j.service.Key.Namespace), Port: or(p.Port, 0),
+			Subset: model.LabelsOf(p.Subset), Weight: or(p.Weight, 0)}
+		all = append(all, j.destination(src, at.Field("to").Index(i), t))
+	}
+	return all
+}
+
+func (j *join) mirrored(src source, at policy.Path, written []policy.Mirror) []destination {
+	var all []destination
+	for i, p := range written {
+		t := model.Target{Service: serviceNamed(p.Service, j.service.Key.Namespace), Port: or(p.Port, 0),
+			Subset: model.LabelsOf(p.Subset)}
+		all = append(all, j.destination(src, at.Field("mirror").Index(i), t))
+	}
+	return all
+}
+
+// destination looks for the Service that a target names, and notes that it does.
+func (j *join) destination(src source, at policy.Path, t model.Target) destination {
+	d := destination{source: src, at: at, target: t}
+	j.targets[t.Service] = append(j.targets[t.Service], t.Subset)
+	svc := j.state.services[t.Service]
+	switch {
+	case svc == nil || svc.fact == nil:
+		d.target.Missing = fmt.Sprintf("there is no Service %s", t.Service)
+	case svc.fact.Kind == model.ExternalName:
+		d.target.Missing = fmt.Sprintf("Service %s is an ExternalName, which has no pods", t.Service)
+	default:
+		d.fact = svc.fact
+		if !svc.reach.hasSubset(t.Subset) {
+			j.tell(src, at.Field("subset"), policy.CodeNoEndpoints, "correct the labels, or wait for pods that have them",
+				"no endpoint of Service %s has the labels %s: this share is answered 503", t.Service, t.Subset)
+		}
+		return d
+	}
+	j.tell(src, at.Field("service"), policy.CodeNoService, "correct the name, or create the Service", "%s: this share is answered 503", d.target.Missing)
+	return d
+}
+
+// resolveTarget decides which port of a target a call of a port goes to: the one that is written, else the one of
+// the same number, else the only one if it carries the same.
+func (j *join) resolveTarget(d destination, called model.Port) model.Target {
+	t := d.target
+	if d.fact == nil {
+		return t
+	}
+	number := t.Port
+	if number == 0 {
+		number = called.Number
+	}
+	port, ok := portNumbered(d.fact, number)
+	if only := d.fact.Ports; !ok && t.Port == 0 && len(only) == 1 && (only[0].Protocol == model.TCP) == (called.Protocol == model.TCP) {
+		port, ok = only[0], true
+	}
+	t.Port = number
+	if !ok {
+		t.Missing = fmt.Sprintf("Service %s has no port %d", t.Service, number)
+		j.tell(d.source, d.at, policy.CodeNoPort, "write the port that is meant", "%s: this share of calls to port %d is answered 503", t.Missing, called.Number)
+		return t
+	}
+	t.Port = port.Number
+	if port.Protocol == model.TCP && called.Protocol != model.TCP {
+		j.tell(d.source, d.at, policy.CodeNotHTTP, "route to a port with HTTP, or correct the port's name or appProtocol",
+			"port %d of Service %s is declared %s, and is sent HTTP", port.Number, t.Service, port.Protocol)
+	}
+	return t
+}
+
+func portNumbered(svc *model.Service, number uint16) (model.Port, bool) {
+	for _, p := range svc.Ports {
+		if p.Number == number {
+			return p, true
+		}
+	}
+	return model.Port{}, false
+}
+
+// checkRoute tells what a route asks for in vain.
+func (j *join) checkRoute(src source, at policy.Path, r *model.Route, to []destination) {
+	http := slices.ContainsFunc(j.service.Ports, func(p model.Port) bool { return p.Protocol != model.TCP })
+	if !http && !splitsTCP(r, to) {
+		j.tell(src, at, policy.CodeNotHTTP, "correct the name or appProtocol of the Service's ports",
+			"has no effect: no port of Service %s may carry HTTP", j.service.Key)
+	}
+	elsewhere := func(d destination) bool { return d.target.Service != j.service.Key }
+	if r.RateLimit != nil && slices.ContainsFunc(to, elsewhere) {
+		j.tell(src, at.Field("rateLimit"), policy.CodeIgnoredField, "limit the rate in the policies of the other Services too",
+			"holds in the pods of Service %s alone, not in those of other Services that the route sends to", j.service.Key)
+	}
+}
+
+// setTargets notes which Services the routes of a Service name, and marks those whose subsets differ by it.
+func (s *State) setTargets(key model.Key, now map[model.Key][]model.Labels) {
+	before := s.targets[key]
+	for target, subsets := range now {
+		now[target] = sortSubsets(subsets)
+	}
+	for target := range both(before, now) {
+		if _, ok := now[target]; ok {
+			s.referrers.add(target, key)
+		} else {
+			s.referrers.remove(target, key)
+		}
+		if !slices.EqualFunc(before[target], now[target], slices.Equal) {
+			s.dirty.endpoints.add(target)
+			s.dirty.outbounds.add(target)
+		}
+	}
+	if s.targets[key] = now; len(now) == 0 {
+		delete(s.targets, key)
+	}
+}
+
+// sortSubsets leaves out what names all pods, and what is there twice.
+func sortSubsets(all []model.Labels) []model.Labels {
+	all = slices.DeleteFunc(all, func(l model.Labels) bool { return len(l) == 0 })
+	slices.SortFunc(all, func(a, b model.Labels) int { return cmp.Compare(a.String(), b.String()) })
+	return slices.CompactFunc(all, slices.Equal)
+}
+
+// subsetsOf lists the subsets of a Service that some route sends to.
+func (s *State) subsetsOf(key model.Key) []model.Labels {
+	var all []model.Labels
+	for referrer := range s.referrers[key] {
+		all = append(all, s.targets[referrer][key]...)
+	}
+	return sortSubsets(all)
+}
