@@ -153,6 +153,9 @@ type PolicyDocument struct {
 	File   string
 	Line   int // line of the text's first line in File, from 1
 	Column int // columns that the block scalar is indented by
+	// Pinned says that the text stands in File quoted or folded, so that its lines are not the file's: every problem
+	// is then at Line and Column, both counted from 1.
+	Pinned bool
 }
 
 // HealthReport is what a sidecar found out about its own application: by active checks, or by counting failures.
