@@ -196,8 +196,12 @@ func (d *decoder) basic(n *yaml.Node, v reflect.Value, at Path) bool {
 }
 
 func (d *decoder) list(n *yaml.Node, v reflect.Value, at Path) bool {
-	if n.Kind != yaml.SequenceNode {
-		return d.mistyped(n, at, `a list, its entries after "- "`)
+	switch n.Kind {
+	case yaml.SequenceNode:
+	case yaml.ScalarNode:
+		return d.mistyped(n, at, "a list: ["+clip(n.Value)+"]")
+	default:
+		return d.mistyped(n, at, `a list, each entry after "- "`)
 	}
 	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
 	for i, c := range n.Content {

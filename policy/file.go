@@ -24,6 +24,7 @@ type Where struct {
 // Item is one policy document found in a file.
 type Item struct {
 	Source    Source
+	Line      int // of the file that its ConfigMap, or the bare document, begins in
 	Namespace string
 	ConfigMap string    // name; empty for a bare document
 	Key       string    // in the ConfigMap's data
@@ -33,7 +34,7 @@ type Item struct {
 // Name tells people which document it is.
 func (it Item) Name() string {
 	if it.ConfigMap == "" {
-		return fmt.Sprintf("%s:%d", it.Source.File, max(it.Source.Line, 1))
+		return fmt.Sprintf("%s:%d", it.Source.File, it.Line)
 	}
 	return it.Namespace + "/" + it.ConfigMap + " " + it.Key
 }
@@ -103,8 +104,8 @@ func (f *file) object(root *yaml.Node, c chunk, p *problems) {
 	case api != "" && !slices.Contains(kinds(), kind):
 		// Another Kubernetes object.
 	default:
-		src := Source{File: f.name, Text: c.text, Line: c.line}
-		f.item(Item{Source: src, Namespace: f.where.Namespace})
+		line, _ := p.src.place(root.Line, 1)
+		f.item(Item{Source: p.src, Line: line, Namespace: f.where.Namespace})
 	}
 }
 
@@ -137,7 +138,8 @@ func (f *file) configMap(root *yaml.Node, c chunk, p *problems) {
 		p.addAt(root.Line, root.Column, Problem{Code: CodeConfigMap, Message: "the ConfigMap has no data", Hint: "write data: with a key such as traffic.yaml"})
 		return
 	}
-	it := Item{Namespace: cmp.Or(scalarAt(metadata, "namespace"), f.where.Namespace), ConfigMap: name}
+	line, _ := p.src.place(root.Line, 1)
+	it := Item{Line: line, Namespace: cmp.Or(scalarAt(metadata, "namespace"), f.where.Namespace), ConfigMap: name}
 	d := &decoder{problems: p}
 	d.entries(data, "data", func(k, v *yaml.Node) {
 		at := Path("data").Key(k.Value)

@@ -61,8 +61,8 @@ func (Port) form() form { return form{name: "port", number: true} }
 
 func (p *Port) setText(s string) *flaw {
 	n, flaw := whole(s, 16)
-	if flaw == nil && n == 0 {
-		return flawf(CodeRange, "write 1 to 65535", "0 is out of range")
+	if flaw == nil && n == 0 || flaw != nil && flaw.code == CodeRange {
+		return flawf(CodeRange, "write 1 to 65535", "%s is out of range", clip(s))
 	}
 	*p = Port(n)
 	return flaw

@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // Retries asks the caller's sidecar to repeat a failed request. Without it nothing is retried:
 // a silent retry of a payment is paid twice.
@@ -115,7 +112,7 @@ func (c *Condition) setText(s string) *flaw {
 			return flaw
 		}
 	} else if words := c.words(); !slices.Contains(words, s) {
-		return flawf(CodeWord, fmt.Sprintf("%s, or an HTTP status", meant(s, words)), "%q is unknown", clip(s))
+		return flawf(CodeWord, meant(s, append(words, "an HTTP status")), "%q is unknown", clip(s))
 	}
 	*c = Condition(s)
 	return nil

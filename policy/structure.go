@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, at Path) bool {
 		d.fields[t] = fieldsOf(t)
 	}
 	fs := d.fields[t]
+	var meant []string // by keys that are none; told already
 	d.entries(n, at, func(k, c *yaml.Node) {
 		for _, f := range fs {
 			if f.name == k.Value {
@@ -48,15 +50,16 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, at Path) bool {
 				return
 			}
 		}
-		d.unknown(k, fs, at)
+		meant = append(meant, d.unknown(k, fs, at))
 	})
 	for _, f := range fs {
-		if f.required && !d.wrote(at.Field(f.name)) {
+		if f.required && !d.wrote(at.Field(f.name)) && !slices.Contains(meant, f.name) {
 			d.add(at, CodeMissing, "write it", "%s is missing", f.name)
 		}
 	}
 	if c, ok := v.Interface().(choice); ok {
-		if d.exclude(c.oneOf(), at) == 0 {
+		told := slices.ContainsFunc(c.oneOf(), func(name string) bool { return slices.Contains(meant, name) })
+		if d.exclude(c.oneOf(), at) == 0 && !told {
 			d.add(at, CodeMissing, "write one of them", "%s is missing", either(c.oneOf()))
 		}
 	}
@@ -71,26 +74,33 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, at Path) bool {
 
 // field fills one field of a struct and checks it against its limits.
 func (d *decoder) field(f field, key, n *yaml.Node, v reflect.Value, at Path) {
-	d.keys[at] = key
+	d.keys[at], d.nodes[at] = key, n
+	if f.limits != "" && n.Kind == yaml.ScalarNode && outside(f.limits, n.Value) {
+		d.add(at, CodeRange, "write "+spell(f.limits), "%s is out of range", clip(n.Value))
+		return
+	}
 	if !d.value(n, v, at) {
 		return
 	}
-	switch {
-	case v.Kind() == reflect.String && v.Len() == 0,
-		(v.Kind() == reflect.Slice || v.Kind() == reflect.Map) && v.Len() == 0:
-		d.add(at, CodeNothing, "leave the key out", "is empty")
-	case f.limits != "":
-		d.within(f.limits, reflect.Indirect(v), at)
+	switch v.Kind() {
+	case reflect.String, reflect.Slice, reflect.Map:
+		if n.Value == "" && len(n.Content) == 0 {
+			d.add(at, CodeNothing, "leave the key out", "is empty")
+		}
 	}
 }
 
-// unknown tells a key that a mapping does not have.
-func (d *decoder) unknown(key *yaml.Node, fs []field, at Path) {
+// unknown tells a key that a mapping does not have, and gives the one that was probably meant.
+func (d *decoder) unknown(key *yaml.Node, fs []field, at Path) string {
 	names := make([]string, 0, len(fs))
 	for _, f := range fs {
 		names = append(names, f.name)
 	}
-	hint := meant(key.Value, names)
+	hint := "known here are " + strings.Join(names, ", ")
+	near := nearest(key.Value, names)
+	if near != "" {
+		hint = "did you mean " + near + "?"
+	}
 	switch {
 	case at == "" && (key.Value == "apiVersion" || key.Value == "metadata"):
 		hint = "leave it out: the ConfigMap has it for all its documents"
@@ -100,6 +110,7 @@ func (d *decoder) unknown(key *yaml.Node, fs []field, at Path) {
 		hint = "it has no settings; write {}"
 	}
 	d.addAt(key.Line, key.Column, Problem{Code: CodeUnknown, Path: at, Message: fmt.Sprintf("unknown field %q", clip(key.Value)), Hint: hint})
+	return near
 }
 
 // exclude tells if more than one of the keys was written, and counts them.
@@ -121,21 +132,24 @@ func (d *decoder) exclude(keys []string, at Path) int {
 	return count
 }
 
-// within holds a number or duration to limits, written as least..greatest of which the latter may be missing.
-func (d *decoder) within(limits string, v reflect.Value, at Path) {
-	x, parse := 0.0, func(s string) float64 { f, _ := strconv.ParseFloat(s, 64); return f }
-	switch {
-	case v.Type() == reflect.TypeFor[Duration]():
-		x, parse = float64(v.Int()), func(s string) float64 { t, _ := time.ParseDuration(s); return float64(t) }
-	case v.CanUint():
-		x = float64(v.Uint())
-	default:
-		x = v.Float()
-	}
+// outside says whether s is a number or duration beyond limits, which are written as least..greatest and may lack
+// the latter. What is neither is not beyond them; whoever decodes it has more to say.
+func outside(limits, s string) bool {
 	least, greatest, _ := strings.Cut(limits, "..")
-	if x < parse(least) || greatest != "" && x > parse(greatest) {
-		d.add(at, CodeRange, "write "+spell(limits), "%s is out of range", clip(d.nodes[at].Value))
+	x, ok := amount(s, least)
+	low, _ := amount(least, least)
+	high, _ := amount(greatest, least)
+	return ok && (x < low || greatest != "" && x > high)
+}
+
+// amount reads a duration if the unit, one of the limits, is one, and a number otherwise.
+func amount(s, unit string) (float64, bool) {
+	if digits(unit[len(unit)-1:]) {
+		f, err := strconv.ParseFloat(s, 64)
+		return f, err == nil && isNumber(s)
 	}
+	t, err := time.ParseDuration(s)
+	return float64(t), err == nil && t >= 0
 }
 
 // spell writes limits for people.

@@ -7,7 +7,7 @@ func nearest(s string, names []string) string {
 	if len(s) > 64 {
 		return ""
 	}
-	best, least := "", max(2, len(s)/3)+1
+	best, least := "", max(1, (len(s)+1)/3)+1
 	for _, n := range names {
 		if d := distance(strings.ToLower(s), strings.ToLower(n)); d < least && d < len(n) {
 			best, least = n, d

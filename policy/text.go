@@ -95,7 +95,10 @@ func (p *problems) syntax(text string, err error) {
 	p.addAt(line, min(indent, len(at))+1, pr)
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
+var (
+	yamlLine   = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
+	yamlParser = regexp.MustCompile(`^did not find expected (?:key|node content|'-' indicator|',' or|<)`)
+)
 
 // syntaxPlace takes the line from the text of a YAML error. The library counts the lines of its parser's errors
 // from 0 and those of its scanner's from 1, and leaves the first line out.
@@ -108,8 +111,7 @@ func syntaxPlace(text, problem string) (int, string) {
 		before, _, _ := strings.Cut(text, "*"+name)
 		return strings.Count(before, "\n") + 1, message
 	}
-	parser := strings.HasPrefix(message, "did not find expected ")
-	if parser || line == 0 {
+	if yamlParser.MatchString(message) || line == 0 {
 		line++
 	}
 	if message == "did not find expected key" || strings.HasPrefix(message, "did not find expected '-'") {

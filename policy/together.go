@@ -30,7 +30,7 @@ func Together(items []Item) []Problem {
 			switch {
 			case !taken:
 				first[subject+" "+f] = it
-			case it.sameConfigMap(winner) && it.Source.File != winner.Source.File:
+			case it.sameConfigMap(winner) && !it.sameObject(winner):
 				// Of those two only one will be there, as sameName says.
 			default:
 				out = append(out, it.conflict(winner, subject, f))
@@ -69,7 +69,14 @@ func workload(ls Labels, namespace string) string {
 	for _, k := range slices.Sorted(maps.Keys(ls)) {
 		pairs = append(pairs, k+"="+ls[k])
 	}
-	return strings.TrimSpace("pods " + strings.Join(pairs, ",") + " in namespace " + cmp.Or(namespace, "(none given)"))
+	pods := "all pods"
+	if len(pairs) > 0 {
+		pods = "pods " + strings.Join(pairs, ",")
+	}
+	if namespace == "" {
+		return pods + " of the namespace"
+	}
+	return pods + " in namespace " + namespace
 }
 
 // contends says whether only one document can set a field: not what selects the subject, nor the rules of Access,
@@ -85,14 +92,19 @@ func (it Item) sameConfigMap(o Item) bool {
 	return it.ConfigMap != "" && it.Namespace == o.Namespace && it.ConfigMap == o.ConfigMap
 }
 
+// sameObject says whether both stand in one ConfigMap of one file.
+func (it Item) sameObject(o Item) bool {
+	return it.sameConfigMap(o) && it.Source.File == o.Source.File && it.Line == o.Line
+}
+
 func (it Item) conflict(winner Item, subject, field string) Problem {
-	wins := fmt.Sprintf("that of the ConfigMap made first wins, then by name: %s", winner.Name())
-	if it.sameConfigMap(winner) {
-		wins = fmt.Sprintf("%s wins, by name", winner.Name())
+	wins := "wins if its ConfigMap is the older one, or as old"
+	if it.sameObject(winner) {
+		wins = "wins by its name"
 	}
 	line, column := it.Source.place(fieldPlace(it.Source.Text, field))
 	return Problem{Code: CodeConflict, Severity: Warning, File: it.Source.File, Line: line, Column: column, Path: Path(field),
-		Message: fmt.Sprintf("%s sets %s of %s too; %s", winner.Name(), field, subject, wins),
+		Message: fmt.Sprintf("%s sets it for %s too, and %s", winner.Name(), subject, wins),
 		Hint:    "keep one of them"}
 }
 
@@ -110,19 +122,26 @@ func fieldPlace(text, field string) (line, column int) {
 }
 
 // sameName tells ConfigMaps that stand in the files more than once: applied to a cluster, the last one is left.
-func sameName(sorted []Item) []Problem {
+func sameName(items []Item) []Problem {
 	var out []Problem
-	for i := 1; i < len(sorted); i++ {
-		a, b := sorted[i-1], sorted[i]
-		if b.ConfigMap == "" || a.Namespace != b.Namespace || a.ConfigMap != b.ConfigMap {
+	first := map[string]Item{}
+	told := map[string]bool{}
+	for _, it := range slices.SortedStableFunc(slices.Values(items), func(a, b Item) int {
+		return cmp.Or(cmp.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Line, b.Line))
+	}) {
+		name := it.Namespace + "/" + it.ConfigMap
+		before, ok := first[name]
+		if !ok {
+			first[name] = it
+		}
+		place := fmt.Sprintf("%s:%d", it.Source.File, it.Line)
+		if it.ConfigMap == "" || !ok || it.sameObject(before) || told[place] {
 			continue
 		}
-		if a.Source.File != b.Source.File || a.Key == b.Key {
-			line, column := b.Source.place(1, 1)
-			out = append(out, Problem{Code: CodeSameName, Severity: Warning, File: b.Source.File, Line: line, Column: column,
-				Message: fmt.Sprintf("ConfigMap %s/%s stands in %s too; applied to a cluster, one replaces the other", b.Namespace, b.ConfigMap, a.Source.File),
-				Hint:    "give one of them another name"})
-		}
+		told[place] = true
+		out = append(out, Problem{Code: CodeSameName, Severity: Warning, File: it.Source.File, Line: it.Line, Column: 1,
+			Message: fmt.Sprintf("ConfigMap %s stands at %s:%d too; applied together, the later one replaces the earlier", name, before.Source.File, before.Line),
+			Hint:    "give one of them another name"})
 	}
 	return out
 }

@@ -90,7 +90,7 @@ func (t *TrafficSettings) validate(at Path, p *problems) {
 // checkBreaker tells bounds that do not hold back HTTP between sidecars, which shares connections.
 func (t *TrafficSettings) checkBreaker(at Path, p *problems) {
 	cb := t.CircuitBreaker
-	if cb == nil || cb.MaxRequests != nil {
+	if cb == nil || p.wrote(at.Field("maxRequests")) {
 		return
 	}
 	const hint = "write maxRequests to bound HTTP"
