@@ -160,3 +160,57 @@ var compareAddresses = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }),
 }
+
+// aPolicy is a policy ConfigMap with one document, traffic.yaml.
+func aPolicy(name, text string, change ...func(*model.PolicyText)) *model.PolicyText {
+	p := &model.PolicyText{Key: key(name), UID: "uid-" + name, Created: day(1),
+		Documents: []model.PolicyDocument{{Item: "traffic.yaml", Text: text}}}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func created(n int) func(*model.PolicyText) {
+	return func(p *model.PolicyText) { p.Created = day(n) }
+}
+
+// trafficOf is what callers of an audience have for a Service.
+func trafficOf(s *State, audience, service string) *model.Traffic {
+	return s.Outbound(View{audience, key(service)}).Traffic
+}
+
+// problems writes what is wrong with a ConfigMap's traffic.yaml, each with its place.
+func problems(s *State, configMap string) []string {
+	var all []string
+	for _, p := range s.Policies() {
+		if p.ConfigMap == key(configMap) {
+			for _, problem := range p.Problems {
+				all = append(all, problem.String())
+			}
+		}
+	}
+	return all
+}
+
+// targetsOf writes where the routes of a Service's first port send, in the words of the targets.
+func targetsOf(s *State, audience, service string) []string {
+	var all []string
+	for _, r := range s.Outbound(View{audience, key(service)}).Ports[0].Routes {
+		for _, t := range r.To {
+			all = append(all, targetText(t))
+		}
+		for _, m := range r.Mirror {
+			all = append(all, "mirror "+targetText(m.Target))
+		}
+	}
+	return all
+}
+
+func targetText(t model.Target) string {
+	text := fmt.Sprintf("%s:%d[%s] %d", t.Service, t.Port, t.Subset, t.Weight)
+	if t.Missing != "" {
+		text += " missing: " + t.Missing
+	}
+	return text
+}

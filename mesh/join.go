@@ -68,23 +68,13 @@ func (j *join) tellConflict(loser source, at policy.Path, winner model.Key, item
 		"has no effect: %s in ConfigMap %s sets it too, and is older or first by name", item, winner)
 }
 
-// tellForeign tells a caller's namespace what it has no say in.
+// tellForeign tells a caller's namespace what it has no say in, beyond what its document shows by itself.
 func (j *join) tellForeign(l level) {
 	for _, src := range l {
-		p := src.document.inForce().Traffic
-		say := func(at policy.Path, why string) {
-			j.tell(src, at, policy.CodeForeign, "leave it to the namespace "+j.service.Key.Namespace, "has no effect: %s", why)
-		}
-		if p.HealthCheck != nil {
-			say("healthCheck", "the pods of the Service are checked for all callers")
-		}
-		if p.LoadBalancer != nil && p.LoadBalancer.Locality != "" {
-			say("loadBalancer.locality", "all callers share the list of endpoints")
-		}
-		for i, r := range p.Routes {
-			if r.RateLimit != nil {
-				say(policy.Path("routes").Index(i).Field("rateLimit"), "rates are limited where requests arrive")
-			}
+		if lb := src.written.LoadBalancer; lb != nil && lb.Locality != "" {
+			j.tell(src, src.at.Field("loadBalancer").Field("locality"), policy.CodeForeign,
+				"write it in the Service's own namespace",
+				"has no effect from namespace %s, since all callers share the list of endpoints", src.document.ref.configMap.Namespace)
 		}
 	}
 }

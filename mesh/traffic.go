@@ -135,7 +135,7 @@ func (j *join) merge(picked map[model.Field]source) *resolved {
 	if src, ok := picked[fieldRoutes]; ok {
 		j.setRoutes(res, src)
 	}
-	if h := res.traffic.HealthCheck; h != nil && h.Port != 0 {
+	if h := res.traffic.HealthCheck; h != nil && h.Port != 0 && j.service != nil {
 		if _, ok := portNumbered(j.service, h.Port); !ok {
 			src := picked[fieldHealthCheck]
 			j.tell(src, src.at.Field("healthCheck").Field("port"), policy.CodeNoPort, "write a port of the Service, or none for its first",

@@ -16,9 +16,12 @@ func (s *State) updateEndpoints(key model.Key) bool {
 	if svc == nil {
 		return false
 	}
-	before := svc.endpoints
-	svc.endpoints = s.endpointsView(svc)
-	return !equalEndpoints(before, svc.endpoints)
+	now := s.endpointsView(svc)
+	if equalEndpoints(svc.endpoints, now) {
+		return false
+	}
+	svc.endpoints = now
+	return true
 }
 
 func (s *State) endpointsView(svc *service) *model.Endpoints {
@@ -70,8 +73,11 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 	svc.notices = s.replaceNotices(svc.notices, notices, ch)
 	var changed []View
 	for _, audience := range sorted(both(before, svc.outbounds)) {
-		if !reflect.DeepEqual(before[audience], svc.outbounds[audience]) {
+		was, is := before[audience], svc.outbounds[audience]
+		if !reflect.DeepEqual(was, is) {
 			changed = append(changed, View{audience, key})
+		} else if is != nil {
+			svc.outbounds[audience] = was
 		}
 	}
 	return changed
