@@ -1,0 +1,158 @@
+package kube
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/heddle-mesh/heddle/policy"
+)
+
+// file is a manifest file as it is and as it last was good.
+type file struct {
+	sum      [sha256.Size]byte // of the content that was looked at last
+	objects  []object          // of the last good content
+	problems []policy.Problem  // of the content as it is
+}
+
+// read brings a file up to date.
+func (f *Folder) read(path string) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // gone since the folder was listed: the next look will find so
+	}
+	known := f.files[path]
+	if known == nil {
+		known = &file{objects: f.recall(path)}
+		f.files[path] = known
+	}
+	if err != nil {
+		known.sum = [sha256.Size]byte{}
+		known.problems = []policy.Problem{trouble(path, codeUnreadable, err.Error())}
+		return
+	}
+	sum := sha256.Sum256(data)
+	if known.sum == sum {
+		return
+	}
+	known.sum = sum
+	// A shell empties a file before it writes, and nobody means a file to be empty who could remove it.
+	if len(bytes.TrimSpace(data)) == 0 && len(known.objects) > 0 {
+		known.problems = []policy.Problem{trouble(path, codeEmptied, "the file is empty")}
+		return
+	}
+	m := parseManifest(path, data)
+	known.problems = m.problems
+	if policy.Failed(m.problems) {
+		return
+	}
+	known.objects = m.objects
+	f.keep(path, data)
+}
+
+func trouble(path string, code policy.Code, message string) policy.Problem {
+	return policy.Problem{Code: code, Severity: policy.Error, File: path, Line: 1, Column: 1,
+		Message: message, Hint: "what it said before stays; remove the file to remove that"}
+}
+
+// forget drops a file that is gone.
+func (f *Folder) forget(path string) {
+	delete(f.files, path)
+	if f.options.State == "" {
+		return
+	}
+	if err := os.Remove(f.copyOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.options.Log.Warn().Err(err).Str("file", path).Msg("last good copy of a removed manifest stays behind")
+	}
+}
+
+// copyOf is where the last good content of a file is kept.
+func (f *Folder) copyOf(path string) string {
+	sum := sha256.Sum256([]byte(f.name(path)))
+	return filepath.Join(f.options.State, hex.EncodeToString(sum[:16])+".yaml")
+}
+
+// keep saves good content for the next start.
+func (f *Folder) keep(path string, data []byte) {
+	if f.options.State == "" {
+		return
+	}
+	if old, err := os.ReadFile(f.copyOf(path)); err == nil && bytes.Equal(old, data) {
+		return
+	}
+	if err := writePrivate(f.copyOf(path), data); err != nil {
+		f.options.Log.Error().Err(err).Str("file", path).Msg("last good manifest is not kept: if it is broken at the next start, its objects are missing")
+	}
+}
+
+// recall gives the objects of a file's last good content from before the start.
+func (f *Folder) recall(path string) []object {
+	if f.options.State == "" {
+		return nil
+	}
+	data, err := os.ReadFile(f.copyOf(path))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			f.options.Log.Error().Err(err).Str("file", path).Msg("last good manifest cannot be read")
+		}
+		return nil
+	}
+	return parseManifest(path, data).objects
+}
+
+// sweep removes what was kept of files that are no longer there.
+func (f *Folder) sweep() {
+	if f.options.State == "" {
+		return
+	}
+	copies, err := filepath.Glob(filepath.Join(f.options.State, "*.yaml"))
+	if err != nil {
+		f.options.Log.Warn().Err(err).Msg("last good copies of removed manifests stay behind")
+	}
+	wanted := map[string]bool{}
+	for path := range f.files {
+		wanted[f.copyOf(path)] = true
+	}
+	for _, c := range copies {
+		if !wanted[c] {
+			_ = os.Remove(c) // an old copy that stays does no harm
+		}
+	}
+}
+
+// writePrivate puts a file into place whole or not at all, whatever happens meanwhile, for its owner's eyes only.
+func writePrivate(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("make the state folder: %w", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-") // 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.Remove(tmp.Name()) // of no effect once it was renamed
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the names in a folder durable, as rename alone does not (fsync(2)).
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open the state folder: %w", err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
+		return fmt.Errorf("make the state folder durable: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
+)
+
+// FolderOptions say which folder to read.
+type FolderOptions struct {
+	Dir string // with *.yaml and *.yml in it and in its subfolders
+	// State is a folder for what was good of each file, so that a file that is broken when Heddle starts does not take
+	// its objects away. Empty: that is only remembered while Heddle runs.
+	State    string
+	Log      zerolog.Logger
+	Problems func([]policy.Problem) // called with all there are, whenever they change; may be nil
+	Observe  func(Delivery)         // called before each batch is handed on; may be nil
+}
+
+// Folder is a Source that reads Kubernetes manifests and watches them. A file that is half written or wrong keeps the
+// objects of its last good version, and the problem names the file and the line; a file that is gone takes its
+// objects with it. What two files both have counts in the first of them by path.
+//
+// Documents of other kinds are passed over. A Pod needs status.podIP, and a Service spec.clusterIP: there is nobody
+// else to choose them.
+type Folder struct {
+	options FolderOptions
+	watcher *fsnotify.Watcher
+	parent  string // folder that Dir is in, watched for Dir's own removal and return
+
+	// Owned by Run.
+	files    map[string]*file
+	held     map[subject]model.Event
+	problems []policy.Problem
+}
+
+var _ Source = (*Folder)(nil)
+
+const (
+	// settle is how long a folder must be quiet before it is read: a file is often written in several pieces, and each
+	// of them may look whole.
+	settle = 40 * time.Millisecond
+	// patience is how long reading is put off at most while the folder is never quiet.
+	patience = 300 * time.Millisecond
+	// recheck is for file systems that do not tell of changes, such as network shares.
+	recheck = 10 * time.Second
+)
+
+// NewFolder prepares to read a folder; nothing is read before Run.
+func NewFolder(o FolderOptions) *Folder {
+	return &Folder{options: o, files: map[string]*file{}, held: map[subject]model.Event{}}
+}
+
+// Run reads the folder and watches it until ctx ends. It fails if there is no such folder, or it cannot be watched.
+// Call it once.
+func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
+	if err := f.open(); err != nil {
+		return err
+	}
+	defer f.watcher.Close()
+	f.deliver(append(f.scan(), model.Event{Synced: true}), time.Now(), out)
+	f.sweep()
+
+	ticker := time.NewTicker(recheck)
+	defer ticker.Stop()
+	var quiet <-chan time.Time // nil while nothing has changed
+	var first time.Time        // when the first change came that was not read yet
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-f.watcher.Events:
+			if !f.concerns(e.Name) {
+				continue
+			}
+			if quiet == nil {
+				first = time.Now()
+			}
+			if time.Since(first) < patience-settle || quiet == nil {
+				quiet = time.After(settle)
+			}
+			continue
+		case err := <-f.watcher.Errors: // lost events: look at everything, as always
+			f.options.Log.Debug().Err(err).Msg("changes of the folder may have been missed; reading it")
+			first = time.Now()
+		case <-ticker.C:
+			if quiet != nil {
+				continue
+			}
+			first = time.Now()
+		case <-quiet:
+		}
+		quiet = nil
+		f.deliver(f.scan(), first, out)
+	}
+}
+
+func (f *Folder) open() error {
+	dir, err := filepath.Abs(f.options.Dir)
+	if err != nil {
+		return fmt.Errorf("read the manifests in %s: %w", f.options.Dir, err)
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no folder")
+	}
+	if err != nil {
+		return fmt.Errorf("read the manifests in %s: %w; name an existing folder", f.options.Dir, err)
+	}
+	if f.watcher, err = fsnotify.NewWatcher(); err != nil {
+		return fmt.Errorf("watch %s: %w; the limits fs.inotify.max_user_instances and max_user_watches may be too low", dir, err)
+	}
+	f.parent = filepath.Dir(dir)
+	if err := f.watcher.Add(f.parent); err != nil {
+		return errors.Join(fmt.Errorf("watch %s: %w", f.parent, err), f.watcher.Close())
+	}
+	return nil
+}
+
+// concerns says whether a change may be about the folder, and not about what lies beside it.
+func (f *Folder) concerns(path string) bool {
+	return filepath.Dir(path) != f.parent || filepath.Base(path) == filepath.Base(f.options.Dir)
+}
+
+func (f *Folder) deliver(events []model.Event, since time.Time, out func([]model.Event)) {
+	if len(events) == 0 {
+		return
+	}
+	if f.options.Observe != nil {
+		f.options.Observe(Delivery{Events: len(events), Waited: time.Since(since)})
+	}
+	out(events)
+}
+
+// scan reads what has changed and gives the events of it.
+func (f *Folder) scan() []model.Event {
+	t := walk(f.options.Dir, f.watcher.Add)
+	for _, folder := range f.watcher.WatchList() {
+		if !t.watched[folder] && folder != f.parent {
+			_ = f.watcher.Remove(folder) // fails only if the folder's end has ended the watch already
+		}
+	}
+	var problems []policy.Problem
+	if len(t.visited) == 0 {
+		t.errs = append(t.errs, fmt.Errorf("read the manifests in %s: the folder is gone: %w", f.options.Dir, fs.ErrNotExist))
+	}
+	for _, err := range t.errs {
+		problems = append(problems, policy.Problem{Code: codeUnreadable, Severity: policy.Error, File: f.options.Dir, Line: 1, Column: 1,
+			Message: err.Error(), Hint: "what was read there before stays"})
+	}
+	for _, path := range t.files {
+		f.read(path)
+	}
+	for path := range f.files {
+		// Where something could not be looked at, what is missing may be in there.
+		if !slices.Contains(t.files, path) && len(t.errs) == 0 {
+			f.forget(path)
+		}
+	}
+	facts, twice := f.facts()
+	for _, path := range slices.Sorted(maps.Keys(f.files)) {
+		problems = append(problems, f.files[path].problems...)
+	}
+	f.report(append(problems, twice...))
+	return f.replace(facts)
+}
+
+// facts joins the objects of all files.
+func (f *Folder) facts() (facts []model.Event, twice []policy.Problem) {
+	type place struct {
+		file string
+		line int
+	}
+	first := map[subject]place{}
+	for _, path := range slices.Sorted(maps.Keys(f.files)) {
+		for _, o := range f.files[path].objects {
+			s := subjectOf(o.event)
+			if at, there := first[s]; there {
+				twice = append(twice, policy.Problem{Code: codeTwice, Severity: policy.Warning, File: path, Line: o.line, Column: 1,
+					Message: fmt.Sprintf("%s stands at %s:%d too, which is what counts", s, at.file, at.line), Hint: "remove one of them"})
+				continue
+			}
+			first[s] = place{path, o.line}
+			facts = append(facts, o.event)
+		}
+	}
+	return facts, twice
+}
+
+// replace gives the events by which facts take the place of those held.
+func (f *Folder) replace(facts []model.Event) []model.Event {
+	var events []model.Event
+	now := make(map[subject]model.Event, len(facts))
+	for _, e := range facts {
+		s := subjectOf(e)
+		now[s] = e
+		if !reflect.DeepEqual(f.held[s], e) {
+			events = append(events, e)
+		}
+	}
+	for s, e := range f.held {
+		if _, still := now[s]; !still {
+			events = append(events, gone(e))
+		}
+	}
+	f.held = now
+	return events
+}
+
+// report tells of problems when they change: each new one in the log, and all that there are to those who asked.
+func (f *Folder) report(problems []policy.Problem) {
+	if slices.Equal(problems, f.problems) {
+		return
+	}
+	for _, p := range problems {
+		if slices.Contains(f.problems, p) {
+			continue
+		}
+		log := f.options.Log.Error()
+		if p.Severity == policy.Warning {
+			log = f.options.Log.Warn()
+		}
+		log.Str("file", p.File).Int("line", p.Line).Stringer("code", p.Code).Msg(p.String())
+	}
+	if len(problems) == 0 {
+		f.options.Log.Info().Str("folder", f.options.Dir).Msg("manifests are good again")
+	}
+	f.problems = problems
+	if f.options.Problems != nil {
+		f.options.Problems(slices.Clone(problems))
+	}
+}
+
+// name is how a file is called in the state folder's index: by its path in the folder.
+func (f *Folder) name(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, f.options.Dir), string(filepath.Separator))
+}

@@ -1,0 +1,303 @@
+package kube
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	kjson "sigs.k8s.io/json"
+	kyaml "sigs.k8s.io/yaml"
+
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
+)
+
+// Problems with manifests, beside those of package policy that fit them too.
+const (
+	codeObject     policy.Code = 2001 // an object that Kubernetes would not take
+	codeTwice      policy.Code = 2002 // an object that another file has too
+	codeEmptied    policy.Code = 2003 // a file that had objects and is now empty
+	codeUnreadable policy.Code = 2004 // a file or folder that cannot be read
+	codeNoAddress  policy.Code = 2005 // a Service that nobody can call
+	codeStray      policy.Code = 2006 // a document that is no Kubernetes object
+)
+
+// manifest is what a file says.
+type manifest struct {
+	objects  []object
+	problems []policy.Problem
+}
+
+// object is a fact with the place that it was read from.
+type object struct {
+	event model.Event
+	line  int
+}
+
+// parseManifest reads a file of Kubernetes YAML: documents, and Lists of them. Kinds that the mesh does not know are
+// passed over. It is pure: the same bytes give the same facts.
+func parseManifest(file string, data []byte) manifest {
+	p := &manifestParser{file: file, positions: positions(file, data)}
+	line := 1
+	for _, text := range splitDocuments(data) {
+		p.document(text, line)
+		line += bytes.Count(text, []byte("\n"))
+	}
+	return p.manifest
+}
+
+type manifestParser struct {
+	manifest
+	file      string
+	positions map[policyItem]policy.Source
+
+	// The document being read.
+	line int // that it begins in
+	root *yaml.Node
+}
+
+// policyItem names a document in a ConfigMap.
+type policyItem struct {
+	configMap model.Key
+	item      string
+}
+
+// positions finds where in a file the documents of its policies stand.
+func positions(file string, data []byte) map[policyItem]policy.Source {
+	if !bytes.Contains(data, []byte(model.PolicyLabel)) {
+		return nil
+	}
+	found := map[policyItem]policy.Source{}
+	items, _ := policy.ParseFile(file, data, policy.Where{Namespace: metav1.NamespaceDefault})
+	for _, it := range items {
+		found[policyItem{model.Key{Namespace: it.Namespace, Name: it.ConfigMap}, it.Key}] = it.Source
+	}
+	return found
+}
+
+// splitDocuments cuts a file before each line that begins with ---, as kubectl does.
+func splitDocuments(data []byte) [][]byte {
+	var documents [][]byte
+	start := 0
+	for at := 0; at < len(data); {
+		end := len(data)
+		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
+			end = at + i + 1
+		}
+		if bytes.HasPrefix(data[at:end], []byte("---")) {
+			documents, start = append(documents, data[start:at]), at
+		}
+		at = end
+	}
+	return append(documents, data[start:])
+}
+
+func (p *manifestParser) document(text []byte, line int) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		p.syntax(text, line, err)
+		return
+	}
+	if len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
+		return
+	}
+	p.line, p.root = line, root.Content[0]
+	// The text is converted as kubectl does it, which has notions of its own of what is true and what is a number.
+	data, err := kyaml.YAMLToJSONStrict(text)
+	if err != nil {
+		p.duplicates(err)
+		return
+	}
+	p.object(data, "", metav1.TypeMeta{})
+}
+
+// syntax tells why a document is not YAML, in the words of the policy language's own parser, which knows better
+// than the library where the mistake is.
+func (p *manifestParser) syntax(text []byte, line int, err error) {
+	_, problems := policy.ParseFile(p.file, text, policy.Where{})
+	for _, pr := range problems {
+		pr.Line += line - 1
+		p.problems = append(p.problems, pr)
+	}
+	if len(problems) == 0 {
+		p.problems = append(p.problems, policy.Problem{Code: policy.CodeSyntax, Severity: policy.Error, File: p.file, Line: line, Column: 1,
+			Message: err.Error()})
+	}
+}
+
+var yamlErrorLine = regexp.MustCompile(`line ([0-9]+): (.*)`)
+
+// duplicates tells of keys that stand twice, the only thing that a conversion to JSON refuses after the syntax.
+func (p *manifestParser) duplicates(err error) {
+	for _, m := range yamlErrorLine.FindAllStringSubmatch(err.Error(), -1) {
+		line, _ := strconv.Atoi(m[1]) // digits
+		p.problem(policy.CodeDuplicate, &yaml.Node{Line: line, Column: 1}, "%s", m[2])
+	}
+	if !yamlErrorLine.MatchString(err.Error()) {
+		p.problem(policy.CodeSyntax, p.root, "%v", err)
+	}
+}
+
+// object reads one object, or those of a List. Its kind may be left out where the List's kind says it.
+func (p *manifestParser) object(data []byte, at string, implied metav1.TypeMeta) {
+	meta := implied
+	if err := json.Unmarshal(data, &meta); err != nil || meta.Kind == "" || meta.APIVersion == "" {
+		p.stray(at, meta.Kind)
+		return
+	}
+	if strings.HasSuffix(meta.Kind, "List") {
+		p.list(data, at, meta)
+		return
+	}
+	obj := newObject(meta)
+	if obj == nil {
+		return
+	}
+	strict, err := kjson.UnmarshalStrict(data, obj)
+	for _, e := range strict {
+		p.strictError(at, e)
+	}
+	switch {
+	case err != nil:
+		p.typeError(data, at, meta.Kind, err)
+	case len(strict) > 0:
+	case obj.GetName() == "":
+		p.problem(policy.CodeMissing, p.node(at), "%s has no metadata.name", meta.Kind)
+	default:
+		p.take(obj, at, meta.Kind)
+	}
+}
+
+// stray tells of a document that is no object of Kubernetes. It does not stop the file: Kubernetes tools keep other
+// things in such folders too, but a bare policy there is a misunderstanding.
+func (p *manifestParser) stray(at, kind string) {
+	p.problem(codeStray, p.node(at), "document of kind %q without apiVersion is passed over", kind)
+	last := &p.problems[len(p.problems)-1]
+	last.Severity = policy.Warning
+	last.Hint = "a policy belongs into a ConfigMap with the label " + model.PolicyLabel
+}
+
+func (p *manifestParser) list(data []byte, at string, meta metav1.TypeMeta) {
+	var list struct {
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		p.problem(policy.CodeType, p.node(at), "items of the %s is not a list", meta.Kind)
+		return
+	}
+	var implied metav1.TypeMeta
+	if kind := strings.TrimSuffix(meta.Kind, "List"); kind != "" {
+		implied = metav1.TypeMeta{Kind: kind, APIVersion: meta.APIVersion}
+	}
+	for i, item := range list.Items {
+		p.object(item, fmt.Sprintf("%s.items[%d]", at, i), implied)
+	}
+}
+
+// manifestObject is an object of a kind that the mesh reads.
+type manifestObject interface {
+	runtime.Object
+	metav1.Object
+}
+
+// newObject gives an empty object of a kind, nil for kinds that are not for the mesh.
+func newObject(m metav1.TypeMeta) manifestObject {
+	switch m.APIVersion + " " + m.Kind {
+	case "v1 Service":
+		return &corev1.Service{}
+	case "v1 Pod":
+		return &corev1.Pod{}
+	case "v1 Namespace":
+		return &corev1.Namespace{}
+	case "v1 Node":
+		return &corev1.Node{}
+	case "v1 ConfigMap":
+		return &corev1.ConfigMap{}
+	case discoveryv1.SchemeGroupVersion.String() + " EndpointSlice":
+		return &discoveryv1.EndpointSlice{}
+	}
+	return nil
+}
+
+// take fills in what an API server would have, and converts an object.
+func (p *manifestParser) take(obj manifestObject, at, kind string) {
+	switch obj.(type) {
+	case *corev1.Namespace, *corev1.Node:
+		obj.SetNamespace("")
+	default:
+		obj.SetNamespace(orDefault(obj.GetNamespace(), metav1.NamespaceDefault))
+	}
+	if obj.GetUID() == "" {
+		obj.SetUID(types.UID(hashOf([]string{kind, obj.GetNamespace(), obj.GetName()})))
+	}
+	event, err := eventOf(obj)
+	if err != nil {
+		p.problem(codeObject, p.node(at), "%v", err)
+		return
+	}
+	if event.Policy != nil {
+		p.locate(event.Policy)
+	}
+	if s := event.Service; s != nil && s.Kind == model.ClusterIP && len(s.Addresses) == 0 {
+		p.problem(codeNoAddress, p.node(at), "Service %s has no clusterIP, and here is no API server to choose one: nobody can call it", s.Key)
+		last := &p.problems[len(p.problems)-1]
+		last.Severity, last.Hint = policy.Warning, "write spec.clusterIP, such as 10.96.0.10"
+	}
+	if subjectOf(event) != (subject{}) {
+		p.objects = append(p.objects, object{event, p.line + p.node(at).Line - 1})
+	}
+}
+
+// locate tells where the documents of a policy stand in the file.
+func (p *manifestParser) locate(f *model.PolicyText) {
+	for i := range f.Documents {
+		d := &f.Documents[i]
+		if src, ok := p.positions[policyItem{f.Key, d.Item}]; ok {
+			d.File, d.Line, d.Column, d.Pinned = src.File, src.Line, src.Column, src.Pinned
+		}
+	}
+}
+
+// strictError tells of a field that does not exist.
+func (p *manifestParser) strictError(at string, err error) {
+	var field kjson.FieldError
+	if !errors.As(err, &field) {
+		p.problem(policy.CodeUnknown, p.node(at), "%v", err)
+		return
+	}
+	path := at + "." + field.FieldPath()
+	key, _ := find(p.root, path)
+	p.problem(policy.CodeUnknown, key, "%v", err)
+}
+
+// typeError tells of a value that is not what belongs there.
+func (p *manifestParser) typeError(data []byte, at, kind string, err error) {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		p.problem(policy.CodeType, p.node(at), "%s: %v", kind, err)
+		return
+	}
+	_, value := find(p.root, at+pathAt(data, wrong.Offset))
+	p.problem(policy.CodeType, value, "%s is a %s, not a %s", orDefault(wrong.Field, kind), wrong.Value, wrong.Type)
+}
+
+func (p *manifestParser) node(at string) *yaml.Node {
+	_, value := find(p.root, at)
+	return value
+}
+
+func (p *manifestParser) problem(code policy.Code, at *yaml.Node, format string, args ...any) {
+	p.problems = append(p.problems, policy.Problem{
+		Code: code, Severity: policy.Error, File: p.file, Line: p.line + at.Line - 1, Column: at.Column, Message: fmt.Sprintf(format, args...),
+	})
+}
