@@ -15,6 +15,8 @@ type destination struct {
 	at     policy.Path
 	target model.Target   // as written
 	fact   *model.Service // nil if it is missing
+
+	percent float64 // of a mirror
 }
 
 // setRoutes converts the routes of a document, and resolves their targets for each port of the Service.
@@ -44,9 +46,8 @@ func withTargets(r model.Route, to, mirrors []destination, resolve func(destinat
 	for _, d := range to {
 		r.To = append(r.To, resolve(d))
 	}
-	r.Mirror = slices.Clone(r.Mirror)
-	for i, d := range mirrors {
-		r.Mirror[i].Target = resolve(d)
+	for _, d := range mirrors {
+		r.Mirror = append(r.Mirror, model.Mirror{Target: resolve(d), Percent: d.percent})
 	}
 	return r
 }
@@ -68,7 +69,9 @@ func (j *join) mirrored(src source, at policy.Path, written []policy.Mirror) []d
 	for i, p := range written {
 		t := model.Target{Service: serviceNamed(p.Service, j.service.Key.Namespace), Port: or(p.Port, 0),
 			Subset: model.LabelsOf(p.Subset)}
-		all = append(all, j.destination(src, at.Field("mirror").Index(i), t))
+		d := j.destination(src, at.Field("mirror").Index(i), t)
+		d.percent = float64(or(p.Percent, 0))
+		all = append(all, d)
 	}
 	return all
 }
@@ -99,12 +102,10 @@ func (j *join) destination(src source, at policy.Path, t model.Target) destinati
 // the same number, else the only one if it carries the same.
 func (j *join) resolveTarget(d destination, called model.Port) model.Target {
 	t := d.target
+	number := cmp.Or(t.Port, called.Number)
 	if d.fact == nil {
+		t.Port = number
 		return t
-	}
-	number := t.Port
-	if number == 0 {
-		number = called.Number
 	}
 	port, ok := portNumbered(d.fact, number)
 	if only := d.fact.Ports; !ok && t.Port == 0 && len(only) == 1 && (only[0].Protocol == model.TCP) == (called.Protocol == model.TCP) {
