@@ -12,7 +12,7 @@ func (p *Plane) reportPolicies(changed []mesh.PolicyStatus) {
 	for _, s := range changed {
 		log := p.log.With().Stringer("policy", s.ConfigMap).Str("item", s.Item).Logger()
 		for _, problem := range s.Problems {
-			at(log, problem.Severity).Str("code", string(problem.Code)).Msg(problem.String())
+			at(log, problem.Severity).Stringer("code", problem.Code).Msg(problem.String())
 		}
 		switch {
 		case s.Gone:
@@ -46,6 +46,6 @@ func (p *Plane) countProblems() {
 		}
 	}
 	for severity, n := range count {
-		p.publisher.metrics.problems.WithLabelValues(severity.String()).Set(float64(n))
+		p.publisher.metrics.problems.WithLabelValues(string(severity)).Set(float64(n))
 	}
 }

@@ -19,7 +19,7 @@ func circuitBreakers(t *model.Traffic) *clusterv3.CircuitBreakers {
 		MaxPendingRequests: bound(b.MaxPendingRequests),
 		MaxRequests:        bound(b.MaxRequests),
 		MaxRetries:         bound(b.MaxRetries),
-		TrackRemaining:     true,
+		TrackRemaining:     b != model.CircuitBreaker{},
 	}
 	if t.Budget != nil {
 		threshold.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{

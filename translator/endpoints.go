@@ -54,7 +54,7 @@ func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, 
 			LbEndpoints:         groups[g],
 			LoadBalancingWeight: wrapperspb.UInt32(uint32(len(groups[g]))),
 			Priority:            priority,
-			Metadata:            provenance(e.Origins...),
+			Metadata:            provenance(append([]model.Origin{{Kind: "Service", Key: e.Service, Part: portPart(p.Port)}}, e.Origins...)...),
 		})
 	}
 	return a

@@ -16,8 +16,10 @@ func outlierDetection(d *model.OutlierDetection) *clusterv3.OutlierDetection {
 		return nil
 	}
 	gateway := d.ConsecutiveGatewayErrors
-	if onlyLocalOrigin(d) {
-		gateway = d.ConsecutiveLocalOrigin // counts what outlierErrors lets through
+	if gateway == 0 {
+		// An application's refused connection arrives as its sidecar's 503. If connection failures are all that counts,
+		// outlierErrors lets no other answer through; else an application's own 502, 503 and 504 count the same.
+		gateway = d.ConsecutiveLocalOrigin
 	}
 	out := &clusterv3.OutlierDetection{
 		Interval:           optional(d.Interval),

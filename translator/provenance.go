@@ -63,10 +63,12 @@ func portOrigin(o *model.Outbound, p model.OutboundPort) model.Origin {
 	fmt.Fprintln(h, p.Addresses, p.Port, p.Hop)
 	return model.Origin{
 		Kind: "Service", Key: o.Service.Key,
-		Part: fmt.Sprintf("ports/%d", p.Number),
+		Part: portPart(p.Number),
 		Hash: hex.EncodeToString(h.Sum(nil)[:8]),
 	}
 }
+
+func portPart(number uint16) string { return fmt.Sprintf("ports/%d", number) }
 
 // The fields of a Traffic policy by the resource that they have effect on: an edit of one replaces only these.
 
