@@ -179,6 +179,7 @@ func (s *State) restore(r ref, text *model.PolicyText) *document {
 		}
 		if doc, _ := s.parse(r, model.PolicyDocument{Item: r.item, Text: old.Text}); doc != nil {
 			d.good = append(d.good, versionOf(old.Text, doc))
+			d.kind = d.good[0].doc.Kind
 		}
 	}
 	return d
