@@ -51,7 +51,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), policyCommand(), demoCommand())
+	root.AddCommand(serveCommand(), policyCommand())
 	return root
 }
 

@@ -88,10 +88,36 @@ func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
 		return o, fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 	}
 	if f.manifests != "" {
-		return o, f.fromFolder(&o)
+		f.fromFolder(&o)
+		return o, nil
 	}
 	if f.state != "" {
 		return o, errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
 	}
-	return o, f.fromCluster(&o)
+	err = f.fromCluster(&o)
+	return o, err
+}
+
+// fromFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
+func (f *serveFlags) fromFolder(o *controlplane.Options) {
+	state := f.state
+	if state == "" {
+		state = filepath.Join(filepath.Dir(f.socket), "state")
+	}
+	o.Source = kube.NewFolder(kube.FolderOptions{Dir: f.manifests, State: filepath.Join(state, "manifests"), Log: o.Log})
+	o.Unredirected = true
+}
+
+// fromCluster watches an API server.
+func (f *serveFlags) fromCluster(o *controlplane.Options) error {
+	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: f.kubeconfig, Context: f.context})
+	if err != nil {
+		return err
+	}
+	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
+	if err != nil {
+		return err
+	}
+	o.Source = cluster
+	return nil
 }
