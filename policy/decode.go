@@ -60,7 +60,7 @@ type decoder struct {
 // value fills v from n. It says whether v holds something that may be looked at further.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, at Path) bool {
 	d.nodes[at] = n
-	if !d.plain(n, at) {
+	if d.full() || !d.plain(n, at) {
 		return false
 	}
 	if v.Kind() == reflect.Pointer {

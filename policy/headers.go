@@ -28,10 +28,8 @@ func (c *HeaderChange) validate(at Path, p *problems) {
 	checkHeaders(c.Add, at.Field("add"), p)
 	for i, name := range c.Remove {
 		checkChangeable(name, at.Field("remove").Index(i), p)
-		if slices.Index(c.Remove, name) < i {
-			p.add(at.Field("remove").Index(i), CodeTwice, "keep one of them", "%s is there twice", name)
-		}
 	}
+	checkOnce(c.Remove, at.Field("remove"), p)
 }
 
 // maxHeaderValue is what Envoy takes (config.core.v3.HeaderValue).

@@ -128,13 +128,20 @@ func (m *Method) setText(s string) *flaw {
 
 // checkMethods refuses "*" and repetition where a list of methods narrows down.
 func checkMethods(methods []Method, at Path, p *problems) {
-	for i, m := range methods {
-		switch {
-		case m == "*":
-			p.add(at.Index(i), CodeMethod, "leave methods out to match all", `"*" is not a method`)
-		case m != "" && slices.Index(methods, m) < i:
-			p.add(at.Index(i), CodeTwice, "keep one of them", "%s is there twice", m)
+	if i := slices.Index(methods, "*"); i >= 0 {
+		p.add(at.Index(i), CodeMethod, "leave methods out to match all", `"*" is not a method`)
+	}
+	checkOnce(methods, at, p)
+}
+
+// checkOnce refuses repetition in a list.
+func checkOnce[T ~string](list []T, at Path, p *problems) {
+	seen := make(map[T]bool, len(list))
+	for i, s := range list {
+		if s != "" && seen[s] { // empty: told already
+			p.add(at.Index(i), CodeTwice, "keep one of them", "%s is there twice", s)
 		}
+		seen[s] = true
 	}
 }
 

@@ -72,6 +72,9 @@ type problems struct {
 
 // add tells a problem with the value at a path, or with the nearest value around it if none was written there.
 func (p *problems) add(at Path, code Code, hint, format string, args ...any) {
+	if p.full() {
+		return
+	}
 	line, column := p.nearby(at)
 	p.addAt(line, column, Problem{Code: code, Path: at, Hint: hint, Message: fmt.Sprintf(format, args...)})
 }
@@ -100,10 +103,10 @@ func (p *problems) addKey(at Path, code Code, hint, format string, args ...any) 
 
 // addAt tells a problem at a place of the document's text.
 func (p *problems) addAt(line, column int, pr Problem) {
-	switch {
-	case len(p.list) > maxProblems:
+	if p.full() {
 		return
-	case len(p.list) == maxProblems:
+	}
+	if len(p.list) == maxProblems {
 		pr = Problem{Code: CodeTooMany, Message: fmt.Sprintf("more than %d problems", maxProblems), Hint: "mend these first"}
 	}
 	pr.Severity = pr.Code.Severity()
@@ -111,6 +114,9 @@ func (p *problems) addAt(line, column int, pr Problem) {
 	pr.Line, pr.Column = p.src.place(line, column)
 	p.list = append(p.list, pr)
 }
+
+// full says that no more problems are told.
+func (p *problems) full() bool { return len(p.list) > maxProblems }
 
 // wrote says whether a key was written, be its value good or not.
 func (p *problems) wrote(at Path) bool { return p.nodes[at] != nil }

@@ -20,18 +20,11 @@ type Retries struct {
 }
 
 func (r *Retries) validate(at Path, p *problems) {
-	for i, m := range r.Methods {
-		if m == "*" && len(r.Methods) > 1 {
-			p.add(at.Field("methods").Index(i), CodeExclusive, `write ["*"] for all methods`, `"*" excludes other methods`)
-		} else if m != "" && slices.Index(r.Methods, m) < i {
-			p.add(at.Field("methods").Index(i), CodeTwice, "keep one of them", "%s is there twice", m)
-		}
+	if i := slices.Index(r.Methods, "*"); i >= 0 && len(r.Methods) > 1 {
+		p.add(at.Field("methods").Index(i), CodeExclusive, `write ["*"] for all methods`, `"*" excludes other methods`)
 	}
-	for i, c := range r.On {
-		if c != "" && slices.Index(r.On, c) < i {
-			p.add(at.Field("on").Index(i), CodeTwice, "keep one of them", "%s is there twice", c)
-		}
-	}
+	checkOnce(r.Methods, at.Field("methods"), p)
+	checkOnce(r.On, at.Field("on"), p)
 	if i := slices.IndexFunc(r.On, Condition.isGRPC); i >= 0 && !slices.Contains(r.Methods, "POST") && !slices.Contains(r.Methods, "*") {
 		p.add(at.Field("on").Index(i), CodeRetryGRPC, "write methods: [POST], if the calls may be repeated",
 			"%s is a gRPC status, and gRPC calls are POST, which is not retried here", r.On[i])

@@ -78,7 +78,7 @@ func (p *problems) syntax(text string, err error) {
 		at = lines[line-1]
 	}
 	indent := len(at) - len(strings.TrimLeft(at, " \t"))
-	pr := Problem{Code: CodeSyntax, Message: "not YAML: " + message}
+	pr := Problem{Code: CodeSyntax, Message: "not YAML: " + message, Hint: "check indentation, brackets and quotes from here on"}
 	switch {
 	case strings.Contains(at[:indent], "\t") && strings.Contains(message, "cannot start any token"):
 		indent = strings.IndexByte(at, '\t')
@@ -89,8 +89,6 @@ func (p *problems) syntax(text string, err error) {
 		pr.Hint = "check the indentation, and put values that contain \": \" in quotes"
 	case strings.HasPrefix(message, "unknown anchor"), strings.Contains(message, "alphabetic or numeric character"):
 		pr.Hint = "put values that begin with * or & in quotes"
-	case strings.HasPrefix(message, "did not find expected"), strings.HasPrefix(message, "could not find"):
-		pr.Hint = "check indentation, brackets and quotes from here on"
 	}
 	p.addAt(line, min(indent, len(at))+1, pr)
 }

@@ -39,12 +39,15 @@ type TrafficSettings struct {
 func (t *Traffic) validate(at Path, p *problems) {
 	t.TrafficSettings.validate(at, p)
 	retries := t.Retries != nil
+	names := map[string]int{}
 	for i := range t.Routes {
 		r := &t.Routes[i]
 		retries = retries || r.Retries != nil
 		r.checkTries(t.TrafficSettings, at.Field("routes").Index(i), p)
-		if j := slices.IndexFunc(t.Routes, func(o Route) bool { return o.Name == r.Name }); j < i && r.Name != "" {
+		if j, taken := names[r.Name]; taken && r.Name != "" {
 			p.add(at.Field("routes").Index(i).Field("name"), CodeRouteName, "choose another name", "routes[%d] is also called %q", j, clip(r.Name))
+		} else {
+			names[r.Name] = i
 		}
 	}
 	if cb := t.CircuitBreaker; cb != nil && cb.MaxRetries != nil && !retries {
