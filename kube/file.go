@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -19,6 +18,10 @@ type file struct {
 	objects  []object          // of the last good content
 	problems []policy.Problem  // of the content as it is
 }
+
+// copyExt ends the names of last good copies. They are YAML, but must not be read as manifests where the state folder
+// lies in the folder itself.
+const copyExt = ".lastgood"
 
 // read brings a file up to date.
 func (f *Folder) read(path string) {
@@ -52,7 +55,9 @@ func (f *Folder) read(path string) {
 		return
 	}
 	known.objects = m.objects
-	f.keep(path, data)
+	if f.options.State != "" {
+		f.unkept[path] = data
+	}
 }
 
 func trouble(path string, code policy.Code, message string) policy.Problem {
@@ -63,6 +68,7 @@ func trouble(path string, code policy.Code, message string) policy.Problem {
 // forget drops a file that is gone.
 func (f *Folder) forget(path string) {
 	delete(f.files, path)
+	delete(f.unkept, path)
 	if f.options.State == "" {
 		return
 	}
@@ -74,19 +80,20 @@ func (f *Folder) forget(path string) {
 // copyOf is where the last good content of a file is kept.
 func (f *Folder) copyOf(path string) string {
 	sum := sha256.Sum256([]byte(f.name(path)))
-	return filepath.Join(f.options.State, hex.EncodeToString(sum[:16])+".yaml")
+	return filepath.Join(f.options.State, hex.EncodeToString(sum[:16])+copyExt)
 }
 
 // keep saves good content for the next start.
-func (f *Folder) keep(path string, data []byte) {
-	if f.options.State == "" {
-		return
-	}
-	if old, err := os.ReadFile(f.copyOf(path)); err == nil && bytes.Equal(old, data) {
-		return
-	}
-	if err := writePrivate(f.copyOf(path), data); err != nil {
-		f.options.Log.Error().Err(err).Str("file", path).Msg("last good manifest is not kept: if it is broken at the next start, its objects are missing")
+func (f *Folder) keep() {
+	for path, data := range f.unkept {
+		delete(f.unkept, path)
+		if old, err := os.ReadFile(f.copyOf(path)); err == nil && bytes.Equal(old, data) {
+			continue
+		}
+		if err := writePrivate(f.copyOf(path), data); err != nil {
+			f.options.Log.Error().Err(err).Str("file", path).
+				Msg("last good manifest is not kept: if it is broken at the next start, its objects are missing")
+		}
 	}
 }
 
@@ -110,7 +117,7 @@ func (f *Folder) sweep() {
 	if f.options.State == "" {
 		return
 	}
-	copies, err := filepath.Glob(filepath.Join(f.options.State, "*.yaml"))
+	copies, err := filepath.Glob(filepath.Join(f.options.State, "*"+copyExt))
 	if err != nil {
 		f.options.Log.Warn().Err(err).Msg("last good copies of removed manifests stay behind")
 	}
@@ -123,36 +130,4 @@ func (f *Folder) sweep() {
 			_ = os.Remove(c) // an old copy that stays does no harm
 		}
 	}
-}
-
-// writePrivate puts a file into place whole or not at all, whatever happens meanwhile, for its owner's eyes only.
-func writePrivate(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make the state folder: %w", err)
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-") // 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name()) // of no effect once it was renamed
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes the names in a folder durable, as rename alone does not (fsync(2)).
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open the state folder: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("make the state folder durable: %w", err)
-	}
-	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -40,10 +39,12 @@ type FolderOptions struct {
 type Folder struct {
 	options FolderOptions
 	watcher *fsnotify.Watcher
-	parent  string // folder that Dir is in, watched for Dir's own removal and return
+	path    string // of Dir, absolute
 
 	// Owned by Run.
+	watched  map[string]bool // for what is in them; the folder that Dir is in is also watched, for Dir's own return
 	files    map[string]*file
+	unkept   map[string][]byte // good content that is not in the state folder yet
 	held     map[subject]model.Event
 	problems []policy.Problem
 }
@@ -62,7 +63,8 @@ const (
 
 // NewFolder prepares to read a folder; nothing is read before Run.
 func NewFolder(o FolderOptions) *Folder {
-	return &Folder{options: o, files: map[string]*file{}, held: map[subject]model.Event{}}
+	o.Dir = filepath.Clean(o.Dir)
+	return &Folder{options: o, files: map[string]*file{}, unkept: map[string][]byte{}, held: map[subject]model.Event{}}
 }
 
 // Run reads the folder and watches it until ctx ends. It fails if there is no such folder, or it cannot be watched.
@@ -72,7 +74,9 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 		return err
 	}
 	defer f.watcher.Close()
-	f.deliver(append(f.scan(), model.Event{Synced: true}), time.Now(), out)
+	start := time.Now()
+	f.deliver(append(f.scan(), model.Event{Synced: true}), start, out)
+	f.keep()
 	f.sweep()
 
 	ticker := time.NewTicker(recheck)
@@ -106,34 +110,34 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 		}
 		quiet = nil
 		f.deliver(f.scan(), first, out)
+		f.keep() // after what matters: a disk may take its time
 	}
 }
 
 func (f *Folder) open() error {
-	dir, err := filepath.Abs(f.options.Dir)
-	if err != nil {
-		return fmt.Errorf("read the manifests in %s: %w", f.options.Dir, err)
-	}
-	info, err := os.Stat(dir)
+	info, err := os.Stat(f.options.Dir)
 	if err == nil && !info.IsDir() {
 		err = errors.New("it is no folder")
+	}
+	if err == nil {
+		f.path, err = filepath.Abs(f.options.Dir)
 	}
 	if err != nil {
 		return fmt.Errorf("read the manifests in %s: %w; name an existing folder", f.options.Dir, err)
 	}
 	if f.watcher, err = fsnotify.NewWatcher(); err != nil {
-		return fmt.Errorf("watch %s: %w; the limits fs.inotify.max_user_instances and max_user_watches may be too low", dir, err)
+		return fmt.Errorf("watch %s: %w; fs.inotify.max_user_instances may be too low", f.options.Dir, err)
 	}
-	f.parent = filepath.Dir(dir)
-	if err := f.watcher.Add(f.parent); err != nil {
-		return errors.Join(fmt.Errorf("watch %s: %w", f.parent, err), f.watcher.Close())
+	if err := f.watcher.Add(filepath.Dir(f.path)); err != nil {
+		return errors.Join(fmt.Errorf("watch the folder around %s: %w", f.options.Dir, err), f.watcher.Close())
 	}
 	return nil
 }
 
 // concerns says whether a change may be about the folder, and not about what lies beside it.
 func (f *Folder) concerns(path string) bool {
-	return filepath.Dir(path) != f.parent || filepath.Base(path) == filepath.Base(f.options.Dir)
+	in := filepath.Dir(path)
+	return f.watched[in] || in != filepath.Dir(f.path) || path == f.path
 }
 
 func (f *Folder) deliver(events []model.Event, since time.Time, out func([]model.Event)) {
@@ -149,15 +153,16 @@ func (f *Folder) deliver(events []model.Event, since time.Time, out func([]model
 // scan reads what has changed and gives the events of it.
 func (f *Folder) scan() []model.Event {
 	t := walk(f.options.Dir, f.watcher.Add)
+	f.watched = t.watched
 	for _, folder := range f.watcher.WatchList() {
-		if !t.watched[folder] && folder != f.parent {
+		if !t.watched[folder] && folder != filepath.Dir(f.path) {
 			_ = f.watcher.Remove(folder) // fails only if the folder's end has ended the watch already
 		}
 	}
-	var problems []policy.Problem
-	if len(t.visited) == 0 {
-		t.errs = append(t.errs, fmt.Errorf("read the manifests in %s: the folder is gone: %w", f.options.Dir, fs.ErrNotExist))
+	if len(t.visited) == 0 && len(t.errs) == 0 {
+		t.errs, t.partial = append(t.errs, errors.New("the folder is gone")), true
 	}
+	var problems []policy.Problem
 	for _, err := range t.errs {
 		problems = append(problems, policy.Problem{Code: codeUnreadable, Severity: policy.Error, File: f.options.Dir, Line: 1, Column: 1,
 			Message: err.Error(), Hint: "what was read there before stays"})
@@ -166,8 +171,7 @@ func (f *Folder) scan() []model.Event {
 		f.read(path)
 	}
 	for path := range f.files {
-		// Where something could not be looked at, what is missing may be in there.
-		if !slices.Contains(t.files, path) && len(t.errs) == 0 {
+		if _, there := slices.BinarySearch(t.files, path); !there && !t.partial {
 			f.forget(path)
 		}
 	}

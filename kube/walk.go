@@ -15,7 +15,8 @@ type tree struct {
 	files   []string        // by path as a person would write it, sorted
 	visited map[string]bool // folders, by real path
 	watched map[string]bool // folders, by real path: those visited, and those that linked files are in
-	errs    []error         // why parts could not be looked at
+	errs    []error         // what went wrong
+	partial bool            // some part could not be looked at: what is not in files may still be there
 }
 
 // walk looks through a folder and its subfolders. Symbolic links are followed, as a mounted ConfigMap is made of
@@ -79,8 +80,8 @@ func (t *tree) watch(folder string, watch func(string) error) {
 		return
 	}
 	t.watched[folder] = true
-	if err := watch(folder); err != nil {
-		t.fail(fmt.Errorf("watch %s: %w", folder, err))
+	if err := watch(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.errs = append(t.errs, fmt.Errorf("watch %s, so that a change in it is seen late: %w", folder, err))
 	}
 }
 
@@ -88,6 +89,6 @@ func (t *tree) watch(folder string, watch func(string) error) {
 // nowhere.
 func (t *tree) fail(err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.errs = append(t.errs, err)
+		t.errs, t.partial = append(t.errs, err), true
 	}
 }
