@@ -20,9 +20,9 @@ const (
 )
 
 // benchFacts is a mesh of HTTP Services whose pods all have sidecars.
-func benchFacts() []model.Event {
+func benchFacts(services int) []model.Event {
 	events := []model.Event{{Namespace: &model.Namespace{Name: "bench"}}}
-	for i := range benchServices {
+	for i := range services {
 		events = append(events, model.Event{Service: benchService(i, "")}, model.Event{Slice: benchSlice(i, true)})
 		for j := range benchEndpoints {
 			events = append(events, model.Event{Pod: benchPod(i, j)})
@@ -74,7 +74,7 @@ func newBench() *publisher {
 
 // BenchmarkFullTranslation is a start: 1,000 Services with 10 endpoints each, from facts to published resources.
 func BenchmarkFullTranslation(b *testing.B) {
-	events := benchFacts()
+	events := benchFacts(benchServices)
 	b.ReportAllocs()
 	for b.Loop() {
 		p := newBench()
@@ -86,7 +86,7 @@ func BenchmarkFullTranslation(b *testing.B) {
 // BenchmarkEndpointChange is one endpoint of one Service becoming ready or not, on top of all others.
 func BenchmarkEndpointChange(b *testing.B) {
 	p := newBench()
-	p.changes(p.state.Apply(benchFacts()))
+	p.changes(p.state.Apply(benchFacts(benchServices)))
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
@@ -98,7 +98,7 @@ func BenchmarkEndpointChange(b *testing.B) {
 // BenchmarkServiceChange is one Service getting another address, on top of all others.
 func BenchmarkServiceChange(b *testing.B) {
 	p := newBench()
-	p.changes(p.state.Apply(benchFacts()))
+	p.changes(p.state.Apply(benchFacts(benchServices)))
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
