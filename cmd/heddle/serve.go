@@ -104,6 +104,7 @@ func (f *serveFlags) fromFolder(o *controlplane.Options) {
 		state = filepath.Join(filepath.Dir(f.socket), "state")
 	}
 	o.Source = kube.NewFolder(kube.FolderOptions{Dir: f.manifests, State: filepath.Join(state, "manifests"), Log: o.Log})
+	o.LastGood = kube.NewStateFolder(filepath.Join(state, "policies"), o.Log)
 	o.Unredirected = true
 }
 
@@ -118,5 +119,6 @@ func (f *serveFlags) fromCluster(o *controlplane.Options) error {
 		return err
 	}
 	o.Source = cluster
-	return nil
+	o.LastGood, err = kube.NewRevisions(config, o.Log)
+	return err
 }
