@@ -114,7 +114,7 @@ func TestADeletedPodLeavesAtOnceThoughItsSliceStillSaysReady(t *testing.T) {
 
 	s.Apply(events(aPod("shop/b", "10.1.0.2", deleted)))
 	want(t, "the last ones go on while they serve", where(s, "shop/web"), []string{"10.1.0.1:8080 draining", "10.1.0.2:8080 draining"})
-	s.Apply(gone(aPod("shop/a", ""+"10.1.0.1")))
+	s.Apply(gone(aPod("shop/a", "10.1.0.1")))
 	want(t, "gone", where(s, "shop/web"), []string{"10.1.0.2:8080 draining"})
 }
 

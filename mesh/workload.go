@@ -26,12 +26,16 @@ func (s *State) updateWorkload(key model.Key, ch *Changes) bool {
 		before = &workload{}
 	}
 	now.notices = s.replaceNotices(before.notices, now.notices, ch)
+	same := reflect.DeepEqual(before.view, now.view)
+	if same {
+		now.view = before.view
+	}
 	if now.view == nil {
 		delete(s.workloads, key)
 	} else {
 		s.workloads[key] = &now
 	}
-	return !reflect.DeepEqual(before.view, now.view)
+	return !same
 }
 
 func (s *State) workloadOf(pod *model.Pod) workload {
