@@ -90,7 +90,9 @@ func NewServer(o Options) *Server {
 	}
 }
 
-var errDraining = status.Error(codes.Unavailable, "this replica is shutting down; connect to another")
+func draining() error {
+	return status.Error(codes.Unavailable, "this replica is shutting down; connect to another")
+}
 
 // Drain ends every stream, so that proxies go to another replica, and takes no new ones. It returns when all have
 // ended, or with ctx's error if some did not in time: stop the grpc.Server then.
@@ -121,7 +123,7 @@ func (s *Server) admit() error {
 	defer s.mu.Unlock()
 	select {
 	case <-s.draining:
-		return errDraining
+		return draining()
 	default:
 	}
 	if !s.accepts.Allow() {
@@ -156,7 +158,7 @@ func (s *Server) ready(ctx context.Context) error {
 	case <-s.opts.Store.Synced():
 		return nil
 	case <-s.draining:
-		return errDraining
+		return draining()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

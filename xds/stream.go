@@ -79,7 +79,7 @@ func (st *stream) run() error {
 	case err := <-ended:
 		return err
 	case <-s.draining:
-		return errDraining
+		return draining()
 	}
 }
 
