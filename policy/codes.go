@@ -4,7 +4,7 @@ import "fmt"
 
 // Code names a kind of problem. It never changes its meaning; docs/problems.md has the cause and remedy of each.
 // 10xx: the text is not a document. 11xx: its shape is wrong. 12xx: a value is. 13xx: values do not go together.
-// 15xx and above are warnings: 15xx on one document, 16xx on documents and Services together.
+// 15xx: a document is not all that it seems. 16xx: documents and Services do not go together. These are warnings.
 type Code uint16
 
 const (
@@ -79,7 +79,7 @@ const (
 	CodeNoEndpoints Code = 1613 // a subset without pods
 	CodeForeign     Code = 1614 // a Service of another namespace
 	CodeNotHTTP     Code = 1615 // HTTP policy for a port that carries something else
-	CodeRefused     Code = 1616 // proxies refused what a document was translated to
+	CodeRefused     Code = 1616 // proxies refused what a document was translated to; an error
 )
 
 // String writes the code as messages and documentation have it.
@@ -90,10 +90,10 @@ func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // Severity of the problems that have this code.
 func (c Code) Severity() Severity {
-	if c >= 1500 {
-		return Warning
+	if c < 1500 || c == CodeRefused {
+		return Error
 	}
-	return Error
+	return Warning
 }
 
 // Severity says whether a document with such a problem has effect.

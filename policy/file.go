@@ -62,7 +62,7 @@ type file struct {
 
 func (f *file) chunk(c chunk) {
 	src := Source{File: f.name, Text: c.text, Line: c.line}
-	p := &problems{src: src, nodes: map[Path]*yaml.Node{}, keys: map[Path]*yaml.Node{}}
+	p := newProblems(src)
 	if len(c.text) > maxChunk {
 		p.addAt(1, 1, Problem{Code: CodeSize, Message: fmt.Sprintf("the document has %d bytes", len(c.text)), Hint: "no ConfigMap is that large; spread it over several"})
 		f.problems = append(f.problems, p.list...)

@@ -10,7 +10,7 @@ import (
 // Parse reads one document. It gives every problem in it, in the order of their places; with an error among them
 // (see [Failed]) there is no document.
 func Parse(src Source) (*Document, []Problem) {
-	p := &problems{src: src, nodes: map[Path]*yaml.Node{}, keys: map[Path]*yaml.Node{}}
+	p := newProblems(src)
 	if len(src.Text) > maxText {
 		p.addAt(1, 1, Problem{Code: CodeSize, Hint: "spread it over several ConfigMaps",
 			Message: fmt.Sprintf("the document has %d bytes, more than the %d of a whole ConfigMap", len(src.Text), maxText)})
@@ -25,6 +25,16 @@ func Parse(src Source) (*Document, []Problem) {
 		doc = nil
 	}
 	return doc, p.sorted()
+}
+
+// Locate finds where in the source's file a path of its document stands, or what is nearest around it: for problems
+// that show only beside other things.
+func Locate(src Source, at Path) (line, column int) {
+	p := newProblems(src)
+	if root := p.read(src.Text); root != nil {
+		p.document(root)
+	}
+	return src.place(p.nearby(at))
 }
 
 // document reads the kind and then the rest as that kind.

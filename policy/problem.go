@@ -70,6 +70,10 @@ type problems struct {
 	list  []Problem
 }
 
+func newProblems(src Source) *problems {
+	return &problems{src: src, nodes: map[Path]*yaml.Node{}, keys: map[Path]*yaml.Node{}}
+}
+
 // add tells a problem with the value at a path, or with the nearest value around it if none was written there.
 func (p *problems) add(at Path, code Code, hint, format string, args ...any) {
 	if p.full() {

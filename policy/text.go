@@ -34,7 +34,7 @@ func (p *problems) read(text string) *yaml.Node {
 	}
 	root := first.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
-		p.addAt(root.Line, root.Column, Problem{Code: CodeEmpty, Message: "the document is empty", Hint: "write its kind first"})
+		p.addAt(1, 1, Problem{Code: CodeEmpty, Message: "the document is empty", Hint: "write its kind first"})
 		return nil
 	}
 	switch err := dec.Decode(&second); {
@@ -115,7 +115,7 @@ func syntaxPlace(text, problem string) (int, string) {
 	if message == "did not find expected key" || strings.HasPrefix(message, "did not find expected '-'") {
 		line = blame(text, message, line)
 	}
-	return min(line, strings.Count(text, "\n")+1), message
+	return min(line, strings.Count(strings.TrimRight(text, "\n"), "\n")+1), message // not behind the last line
 }
 
 // blame finds the line that an error is in, where the library only tells the line in which the block around it

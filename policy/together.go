@@ -102,23 +102,10 @@ func (it Item) conflict(winner Item, subject, field string) Problem {
 	if it.sameObject(winner) {
 		wins = "wins by its name"
 	}
-	line, column := it.Source.place(fieldPlace(it.Source.Text, field))
+	line, column := Locate(it.Source, Path(field))
 	return Problem{Code: CodeConflict, Severity: Warning, File: it.Source.File, Line: line, Column: column, Path: Path(field),
 		Message: fmt.Sprintf("%s sets it for %s too, and %s", winner.Name(), subject, wins),
 		Hint:    "keep one of them"}
-}
-
-// fieldPlace finds a top-level key in the text of a valid document.
-func fieldPlace(text, field string) (line, column int) {
-	p := &problems{}
-	if root := p.read(text); root != nil {
-		for i := 0; i+1 < len(root.Content); i += 2 {
-			if k := root.Content[i]; k.Value == field {
-				return k.Line, k.Column
-			}
-		}
-	}
-	return 1, 1
 }
 
 // sameName tells ConfigMaps that stand in the files more than once: applied to a cluster, the last one is left.
