@@ -36,10 +36,10 @@ type document struct {
 	created time.Time
 
 	source   model.PolicyDocument // as it is now
-	kind     policy.Kind
-	hash     string           // of its content, or of its text while that is not good
-	problems []policy.Problem // of its text alone
-	layout   *yaml.Node       // of its text, read when a place in it is first asked for
+	kind     policy.Kind          // empty while its text is not good
+	hash     string               // of its content, or of its text while that is not good
+	problems []policy.Problem     // of its text alone
+	layout   *yaml.Node           // of its text, read when a place in it is first asked for
 
 	good    []version         // newest first; the first one is in force
 	refused []string          // hashes, newest last
@@ -128,7 +128,7 @@ func (s *State) takeDocument(text *model.PolicyText, source model.PolicyDocument
 	doc, problems := s.parse(r, source)
 	d.problems = problems
 	if doc == nil {
-		d.hash = hashOf([]byte(source.Text))
+		d.kind, d.hash = "", hashOf([]byte(source.Text))
 	} else {
 		d.kind, d.hash = doc.Kind, doc.Hash
 		d.accept(versionOf(source.Text, doc))
@@ -179,7 +179,6 @@ func (s *State) restore(r ref, text *model.PolicyText) *document {
 		}
 		if doc, _ := s.parse(r, model.PolicyDocument{Item: r.item, Text: old.Text}); doc != nil {
 			d.good = append(d.good, versionOf(old.Text, doc))
-			d.kind = d.good[0].doc.Kind
 		}
 	}
 	return d

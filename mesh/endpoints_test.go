@@ -188,28 +188,39 @@ func TestZonesComeFromTheSliceElseFromTheNode(t *testing.T) {
 }
 
 func TestAHealthReportHoldsForEveryCallerUntilItEndsOrThePodGoes(t *testing.T) {
-	s := meshOf(twoPods()...)
-	report := func(port uint16, healthy bool, reason string) Changes {
+	s := meshOf(append(twoPods(), aPolicy("shop/web", "kind: Traffic\nservice: web\noutlierDetection: {maxEjectionPercent: 50}\n"))...)
+	report := func(port uint16, healthy bool, reason model.Finding) Changes {
 		return s.Apply(events(&model.HealthReport{Pod: key("shop/a"), Port: port, Healthy: healthy, Reason: reason}))
 	}
 	bad := []string{"10.1.0.1:8080 unhealthy", "10.1.0.2:8080"}
 	good := []string{"10.1.0.1:8080", "10.1.0.2:8080"}
 
-	want(t, "another port", report(9999, false, "active check"), Changes{})
-	want(t, "what changes", report(8080, false, "active check"), Changes{Endpoints: []model.Key{web}})
+	want(t, "another port", report(9999, false, model.ActiveCheck), Changes{})
+	want(t, "what changes", report(8080, false, model.ActiveCheck), Changes{Endpoints: []model.Key{web}})
 	want(t, "check failed", where(s, "shop/web"), bad)
-	report(8080, false, "failure streak")
-	report(8080, true, "active check")
+	report(8080, false, model.FailureStreak)
+	report(8080, true, model.ActiveCheck)
 	want(t, "the streak goes on", where(s, "shop/web"), bad)
-	report(8080, true, "failure streak")
+	report(8080, true, model.FailureStreak)
 	want(t, "healthy again", where(s, "shop/web"), good)
 
-	report(8080, false, "active check")
+	report(8080, false, model.ActiveCheck)
 	again := aPod("shop/a", "10.1.0.1")
 	s.Apply(gone(again))
 	s.Apply(events(again))
 	want(t, "a pod made again", where(s, "shop/web"), good)
 	want(t, "memory", len(s.health), 0)
+}
+
+func TestFailureStreaksTakeAwayNoMoreEndpointsThanOutlierDetectionAllows(t *testing.T) {
+	s := meshOf(append(twoPods(), aPolicy("shop/web", "kind: Traffic\nservice: web\noutlierDetection: {maxEjectionPercent: 50}\n"))...)
+	for _, pod := range []string{"shop/a", "shop/b"} {
+		s.Apply(events(&model.HealthReport{Pod: key(pod), Port: 8080, Reason: model.FailureStreak}))
+	}
+	want(t, "both fail", where(s, "shop/web"), []string{"10.1.0.1:8080 unhealthy", "10.1.0.2:8080"})
+
+	s.Apply(gone(aPolicy("shop/web", "")))
+	want(t, "without outlier detection", where(s, "shop/web"), []string{"10.1.0.1:8080", "10.1.0.2:8080"})
 }
 
 func TestAServiceMadeAgainHasItsNewAddressOnly(t *testing.T) {

@@ -1,12 +1,16 @@
 package mesh
 
-import "github.com/heddle-mesh/heddle/model"
+import (
+	"slices"
+
+	"github.com/heddle-mesh/heddle/model"
+)
 
 // finding is one reason to hold a pod's port for unhealthy. Active checks and failure streaks are findings of
 // their own: the end of one does not end the other.
 type finding struct {
 	port   uint16
-	reason string
+	reason model.Finding
 }
 
 // takeHealth marks a pod's endpoints for every caller, and forgets about pods that are not there.
@@ -33,11 +37,25 @@ func (s *State) takeHealth(r *model.HealthReport) {
 	s.markServicesOf(r.Pod)
 }
 
-func (s *State) healthy(pod model.Key, port uint16) bool {
-	for f := range s.health[pod] {
-		if f.port == port {
-			return false
+// found says whether there is a finding of that kind about a pod's port.
+func (s *State) found(pod model.Key, port uint16, reason model.Finding) bool {
+	_, ok := s.health[pod][finding{port, reason}]
+	return ok
+}
+
+// ejectFailing marks endpoints unhealthy whose requests failed in a row, but no larger share than outlier detection
+// allows, rounded down: when all fail the cause is likely elsewhere, and callers must not be left with nothing.
+func ejectFailing(endpoints []model.Endpoint, o *model.OutlierDetection) []model.Endpoint {
+	if o == nil || !slices.ContainsFunc(endpoints, func(e model.Endpoint) bool { return e.Failing }) {
+		return endpoints
+	}
+	left := len(endpoints) * int(o.MaxEjectionPercent) / 100
+	out := slices.Clone(endpoints)
+	for i := range out {
+		if out[i].Failing && out[i].Healthy && left > 0 {
+			out[i].Healthy = false
+			left--
 		}
 	}
-	return true
+	return out
 }

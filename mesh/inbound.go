@@ -75,7 +75,7 @@ func (in *inbound) setProtocol(declared model.PodPort, targets []target) {
 // setFromTraffic takes what the policy of one more Service asks for.
 func (in *inbound) setFromTraffic(t *model.Traffic) {
 	if o := t.Outlier; o != nil && o.Consecutive5xx > 0 && (in.port.Streak == 0 || o.Consecutive5xx < in.port.Streak) {
-		in.port.Streak = o.Consecutive5xx
+		in.port.Streak, in.port.Ejection = o.Consecutive5xx, o.BaseEjection
 	}
 	if in.port.HTTP == model.HTTPAuto {
 		in.port.HTTP = t.Connection.HTTP

@@ -155,7 +155,8 @@ func (s *State) describe(c *candidate, pod *model.Pod, port uint16) {
 	c.Account = pod.ServiceAccount
 	c.Labels = pod.Labels
 	c.Node = cmp.Or(c.Node, pod.Node)
-	c.Healthy = s.healthy(pod.Key, port)
+	c.Healthy = !s.found(pod.Key, port, model.ActiveCheck)
+	c.Failing = s.found(pod.Key, port, model.FailureStreak)
 	// An address that is not the pod's own, such as one of a second network, is not redirected to its sidecar.
 	c.Meshed = hasSidecar(pod) && slices.Contains(pod.Addresses, c.Address.Addr())
 	// Deletion of a pod is known before its slices follow.
@@ -238,7 +239,7 @@ func equalPortEndpoints(a, b model.PortEndpoints) bool {
 
 // equalEndpoint is written out because reflection would be most of an endpoint change's cost.
 func equalEndpoint(a, b model.Endpoint) bool {
-	return a.Address == b.Address && a.Healthy == b.Healthy && a.Draining == b.Draining && a.Meshed == b.Meshed &&
+	return a.Address == b.Address && a.Healthy == b.Healthy && a.Failing == b.Failing && a.Draining == b.Draining && a.Meshed == b.Meshed &&
 		a.Node == b.Node && a.Zone == b.Zone && a.Region == b.Region && a.Pod == b.Pod && a.Account == b.Account &&
 		slices.Equal(a.ForZones, b.ForZones) && slices.Equal(a.ForNodes, b.ForNodes) && slices.Equal(a.Labels, b.Labels)
 }

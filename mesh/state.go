@@ -44,6 +44,7 @@ type State struct {
 	items         index[model.Key, string]                   // by ConfigMap
 	meshDocuments set[ref]                                   // in force, of kind Mesh
 	meshLevel     level                                      // the same, in order of precedence
+	builtin       level                                      // what holds without any document
 	policiesOf    index[model.Key, ref]                      // Service: documents in force that speak of it
 	kept          map[ref]model.SavedPolicy                  // what is saved
 	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
@@ -117,6 +118,7 @@ func New(o Options) *State {
 		workloads:     map[model.Key]*workload{},
 		notices:       map[Notice]int{},
 		dirty:         newDirty(),
+		builtin:       builtinLevel(),
 		documents:     map[ref]*document{},
 		items:         index[model.Key, string]{},
 		meshDocuments: set[ref]{},

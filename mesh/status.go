@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -13,7 +14,7 @@ import (
 type PolicyStatus struct {
 	ConfigMap model.Key
 	Item      string
-	Kind      policy.Kind // of the last text that could be read
+	Kind      policy.Kind // of the document as it is now, else of the version in force
 	Hash      string      // of the document as it is now
 	Accepted  bool        // the document as it is now is in force
 	Serving   string      // hash of the version in force, empty if there is none
@@ -51,6 +52,7 @@ func (d *document) statusNow() PolicyStatus {
 	}
 	if len(d.good) > 0 {
 		now.Serving = d.good[0].hash
+		now.Kind = cmp.Or(now.Kind, d.good[0].doc.Kind)
 	}
 	switch {
 	case now.Accepted: // what was found out about an older version would point at the wrong lines

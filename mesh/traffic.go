@@ -99,15 +99,15 @@ func pick(levels ...level) map[model.Field]source {
 	return picked
 }
 
-// builtin is the level below all others.
-func builtin() level {
+// builtinLevel is the level below all others.
+func builtinLevel() level {
 	settings := policy.Traffic{TrafficSettings: policy.WithDefaults(policy.TrafficSettings{})}
 	return level{{written: &settings, filled: &settings}}
 }
 
 // resolveDefaults resolves what holds for a Service that no policy speaks of.
 func (s *State) resolveDefaults() *resolved {
-	return newJoin(s).merge(pick(s.meshLevel, builtin()))
+	return newJoin(s).merge(pick(s.meshLevel, s.builtin))
 }
 
 // resolve merges the levels field by field. Services that no policy speaks of share one value.
@@ -115,7 +115,7 @@ func (j *join) resolve(levels ...level) *resolved {
 	if !slices.ContainsFunc(levels[:len(levels)-1], func(l level) bool { return len(l) > 0 }) {
 		return j.state.defaults
 	}
-	return j.merge(pick(append(levels, builtin())...))
+	return j.merge(pick(append(levels, j.state.builtin)...))
 }
 
 func (j *join) merge(picked map[model.Field]source) *resolved {

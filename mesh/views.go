@@ -31,7 +31,7 @@ func (s *State) endpointsView(svc *service) *model.Endpoints {
 	shared := svc.traffic[""]
 	view := &model.Endpoints{
 		Service:   svc.fact.Key,
-		Ports:     svc.reach.ports,
+		Ports:     withoutFailing(svc.reach.ports, shared.traffic.Outlier),
 		Prefer:    preference(svc.fact, shared.locality),
 		NodeLocal: svc.fact.NodeLocal,
 		Subsets:   s.subsetsOf(svc.fact.Key),
@@ -40,6 +40,14 @@ func (s *State) endpointsView(svc *service) *model.Endpoints {
 		view.Origins = []model.Origin{o}
 	}
 	return view
+}
+
+func withoutFailing(ports []model.PortEndpoints, o *model.OutlierDetection) []model.PortEndpoints {
+	out := slices.Clone(ports)
+	for i := range out {
+		out[i].Endpoints = ejectFailing(out[i].Endpoints, o)
+	}
+	return out
 }
 
 func equalEndpoints(a, b *model.Endpoints) bool {
