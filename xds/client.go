@@ -27,7 +27,7 @@ type client struct {
 	waiting time.Time // since when listeners or routes wait for clusters; zero if none do
 	leaving []removal // in the order in which they were noticed
 	touched bitset    // streams that a refusal concerns, to be pushed to once the lock is free
-	events  []Event   // to be told to the observer then
+	events  []Event   // to be told to the observer then, by the one goroutine that adds to it
 }
 
 // dialect is one of the two protocols.

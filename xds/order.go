@@ -81,6 +81,7 @@ func (c *client) gather(t Type) *flight {
 			c.collect(f, id)
 		}
 	} else {
+		f.items = make([]item, 0, sub.dirty.count())
 		for id := range sub.dirty.all() {
 			c.collect(f, id)
 		}

@@ -185,13 +185,13 @@ func (st *stream) handle(r request) error {
 		st.denials = append(st.denials, denial)
 	}
 	woken := st.store.pushersOf(st.touched)
-	events := st.events
-	st.touched, st.events = nil, nil
+	st.touched = nil
 	st.store.mu.Unlock()
 	pushAll(woken)
-	for _, e := range events {
+	for _, e := range st.events {
 		st.server.opts.Observer.Observe(e)
 	}
+	st.events = st.events[:0]
 	return err
 }
 

@@ -15,6 +15,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "turns that the servers take")
 	flag.IntVar(&o.changes, "changes", 20, "changes of a kind in each turn")
 	flag.BoolVar(&o.stock, "stock", true, "measure go-control-plane's server too, which takes most of the time")
+	flag.StringVar(&o.profile, "profile", "", "write CPU and allocation profiles of the servers into that folder")
 	flag.Parse()
 	if err := run(o, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -43,6 +44,7 @@ func run(o options, role string) error {
 type options struct {
 	proxies, services, endpoints, rounds, changes int
 	stock                                         bool
+	profile                                       string
 }
 
 // measure starts the processes, lets them take turns, and prints what that cost.

@@ -4,9 +4,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +17,7 @@ import (
 type Load struct {
 	Socket              string
 	Services, Endpoints int
+	Profile             string // where to write CPU and allocation profiles; empty for nowhere
 }
 
 // Change is one change of the mesh.
@@ -41,7 +43,7 @@ type backend interface {
 type Server struct {
 	backend   backend
 	endpoints int
-	mu        sync.Mutex
+	profile   string
 	state     map[[2]string]string // version by type and name: what every proxy is to have
 }
 
@@ -63,6 +65,15 @@ func (s *Server) Load(l Load, idle *Usage) error {
 		return err
 	}
 	go s.backend.register().Serve(listener)
+	if s.profile = l.Profile; s.profile != "" {
+		cpu, err := os.Create(s.profile + ".cpu")
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(cpu); err != nil {
+			return err
+		}
+	}
 	debug.FreeOSMemory()
 	*idle, err = usage()
 	return err
@@ -116,6 +127,30 @@ func (s *Server) Trim(_ struct{}, u *Usage) (err error) {
 	debug.FreeOSMemory()
 	*u, err = usage()
 	return err
+}
+
+// Profile ends the profile of what was done so far, and names it.
+func (s *Server) Profile(what string, _ *struct{}) error {
+	if s.profile == "" {
+		return nil
+	}
+	pprof.StopCPUProfile()
+	allocs, err := os.Create(s.profile + "." + what + ".allocs")
+	if err != nil {
+		return err
+	}
+	defer allocs.Close()
+	if err := pprof.Lookup("allocs").WriteTo(allocs, 0); err != nil {
+		return err
+	}
+	if err := os.Rename(s.profile+".cpu", s.profile+"."+what+".cpu"); err != nil {
+		return err
+	}
+	cpu, err := os.Create(s.profile + ".cpu")
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(cpu)
 }
 
 // Digest stands for what every proxy is to have now.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 )
 
@@ -35,6 +36,9 @@ func newSubject(role string, fleet *child, o options) (*subject, error) {
 // connect loads the server and connects its proxies, which is a measurement of its own.
 func (s *subject) connectAll(socket string) error {
 	load := Load{Socket: socket, Services: s.o.services, Endpoints: s.o.endpoints}
+	if s.o.profile != "" {
+		load.Profile = filepath.Join(s.o.profile, s.role)
+	}
 	if err := s.server.Call("Server.Load", load, &s.idle); err != nil {
 		return err
 	}
@@ -48,6 +52,9 @@ func (s *subject) connectAll(socket string) error {
 		return err
 	}
 	s.connect, s.connected = after.CPU-before.CPU, after
+	if err := s.server.Call("Server.Profile", "connect", &struct{}{}); err != nil {
+		return err
+	}
 	return s.server.Call("Server.Trim", struct{}{}, &s.trimmed)
 }
 
@@ -122,6 +129,9 @@ func (s *subject) settle() (u Usage, t Totals, err error) {
 
 // agree is the final check: every proxy has what the server holds.
 func (s *subject) agree() error {
+	if err := s.server.Call("Server.Profile", "changes", &struct{}{}); err != nil {
+		return err
+	}
 	if s.role == "floor" {
 		return nil
 	}
