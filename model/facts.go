@@ -163,5 +163,13 @@ type HealthReport struct {
 	Pod     Key
 	Port    uint16 // the pod's port
 	Healthy bool
-	Reason  string // "active check", "failure streak"; for metrics and status
+	Reason  Finding
 }
+
+// Finding is how a sidecar knew.
+type Finding string
+
+const (
+	ActiveCheck   Finding = "active check"
+	FailureStreak Finding = "failure streak" // so many failed requests in a row as outlier detection says
+)

@@ -75,6 +75,7 @@ type PortEndpoints struct {
 type Endpoint struct {
 	Address  netip.AddrPort
 	Healthy  bool // false: a health report says so; kept in the list so that its return is seen
+	Failing  bool // its last requests failed in a row; unhealthy too, as long as not too many are
 	Draining bool // terminating but still serving, used because no ready endpoint is left
 	Meshed   bool
 	Node     string
@@ -109,7 +110,8 @@ type InboundPort struct {
 	Limits      []RouteLimit // in the order of their routes
 	HTTP        HTTPVersion  // what the application is spoken to with
 	IdleTimeout time.Duration
-	Streak      uint32 // consecutive failures that are reported as a failure streak; 0 for none
+	Streak      uint32        // consecutive failures that are reported as a failure streak; 0 for none
+	Ejection    time.Duration // how long callers then leave the pod alone
 	Origins     []Origin
 }
 
