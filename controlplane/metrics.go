@@ -1,9 +1,12 @@
 package controlplane
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // metrics are the control plane's own. Every name begins with heddle_.
@@ -18,6 +21,7 @@ type metrics struct {
 	acks         *prometheus.CounterVec
 	nacks        *prometheus.CounterVec
 	problems     *prometheus.GaugeVec
+	health       *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -34,10 +38,15 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		nacks:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_xds_nacks_total", Help: "Responses refused, by type."}, []string{"type"}),
 		problems:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "heddle_policy_problems", Help: "Problems of policies that hold now, by severity."}, []string{"severity"}),
 	}
-	r.MustRegister(m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
+	m.health = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_health_reports_total", Help: "What sidecars reported of their own applications."}, []string{"reason", "healthy"})
+	r.MustRegister(m.health, m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
 	return m
 }
 
 func (m *metrics) translated(kind string) { m.translations.WithLabelValues(kind).Inc() }
+
+func (m *metrics) reported(r model.HealthReport) {
+	m.health.WithLabelValues(string(r.Reason), strconv.FormatBool(r.Healthy)).Inc()
+}
 
 func (m *metrics) applied(since time.Time) { m.translate.Observe(time.Since(since).Seconds()) }

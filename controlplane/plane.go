@@ -11,6 +11,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/observe"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -58,7 +60,7 @@ type Options struct {
 	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
 	Drain    time.Duration
 	Registry *prometheus.Registry // default: a new one
-	Services []func(*grpc.Server) // more services on the same socket
+	Signals  observe.Options      // how statistics of sidecars are kept
 	Observer Observer
 	Log      zerolog.Logger
 }
@@ -71,6 +73,7 @@ type Plane struct {
 	publisher *publisher
 	saver     *saver
 	registry  *prometheus.Registry
+	signals   *observe.Observer
 
 	batches  chan batch
 	calls    chan func()
@@ -90,7 +93,7 @@ func New(o Options) *Plane {
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
 	}
-	return &Plane{
+	p := &Plane{
 		options: o, log: o.Log, store: xds.NewStore(), registry: o.Registry,
 		saver:    newSaver(o.LastGood, o.Log),
 		batches:  make(chan batch, 64),
@@ -98,7 +101,13 @@ func New(o Options) *Plane {
 		refusals: make(chan model.Event, 1024),
 		stopped:  make(chan struct{}),
 	}
+	o.Signals.Streaks = health{p, o.Log}
+	p.signals = observe.New(o.Signals)
+	return p
 }
+
+// Signals is what sidecars count. It may be read from any goroutine.
+func (p *Plane) Signals() *observe.Observer { return p.signals }
 
 // Run serves until ctx ends, then lets streams drain. It fails if the socket cannot be made or the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
@@ -164,9 +173,7 @@ func (p *Plane) server() adsServer {
 	})
 	s := grpc.NewServer(xds.ServerOptions()...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
-	for _, register := range p.options.Services {
-		register(s)
-	}
+	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	return adsServer{s, ads}
 }
 

@@ -55,11 +55,16 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 
 // podOf reads the node id namespace/pod.
 func podOf(node *corev3.Node) (model.Key, error) {
-	namespace, name, ok := strings.Cut(node.GetId(), "/")
-	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+	pod, ok := podNamed(node.GetId())
+	if !ok {
 		return model.Key{}, status.Errorf(codes.InvalidArgument, "node id %q: want namespace/pod", node.GetId())
 	}
-	return model.Key{Namespace: namespace, Name: name}, nil
+	return pod, nil
+}
+
+func podNamed(id string) (model.Key, bool) {
+	namespace, name, ok := strings.Cut(id, "/")
+	return model.Key{Namespace: namespace, Name: name}, ok && namespace != "" && name != "" && !strings.Contains(name, "/")
 }
 
 // captureOf reads what a sidecar without redirection binds; the zero Capture if it does not say.

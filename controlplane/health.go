@@ -1,0 +1,67 @@
+package controlplane
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// health brings what sidecars find out about their own applications to every caller: results of active checks, and
+// streaks of failed requests. A streak has no end that a sidecar could see, since callers stay away; it ends by time,
+// as an ejection does.
+type health struct {
+	plane *Plane
+	log   zerolog.Logger
+}
+
+// Streak hears that a sidecar's application failed several times in a row (observe.StreakListener).
+func (h health) Streak(node string, port uint16) {
+	pod, ok := podNamed(node)
+	if !ok {
+		return
+	}
+	h.plane.post(func() {
+		ejection := h.ejection(pod, port)
+		if ejection == 0 {
+			return
+		}
+		h.report(model.HealthReport{Pod: pod, Port: port, Reason: model.FailureStreak})
+		time.AfterFunc(ejection, func() {
+			h.plane.post(func() { h.report(model.HealthReport{Pod: pod, Port: port, Healthy: true, Reason: model.FailureStreak}) })
+		})
+	})
+}
+
+// ejection is for how long callers leave a pod's port alone after a streak; 0 if policy does not ask for that.
+func (h health) ejection(pod model.Key, port uint16) time.Duration {
+	w := h.plane.publisher.state.Workload(pod)
+	if w == nil {
+		return 0
+	}
+	for _, p := range w.Ports {
+		if p.Number == port {
+			return p.Ejection
+		}
+	}
+	return 0
+}
+
+// Checked hears the result of an active check.
+func (h health) Checked(node string, port uint16, healthy bool) {
+	pod, ok := podNamed(node)
+	if !ok {
+		return
+	}
+	h.plane.post(func() {
+		h.report(model.HealthReport{Pod: pod, Port: port, Healthy: healthy, Reason: model.ActiveCheck})
+	})
+}
+
+// report runs on the loop.
+func (h health) report(r model.HealthReport) {
+	h.log.Info().Stringer("pod", r.Pod).Uint16("port", r.Port).Bool("healthy", r.Healthy).Str("reason", string(r.Reason)).Msg("health")
+	h.plane.publisher.metrics.reported(r)
+	h.plane.apply(batch{events: []model.Event{{Health: &r}}, at: time.Now()})
+}
