@@ -10,7 +10,7 @@ import (
 // HeaderName is the name of an HTTP header, in lower case.
 type HeaderName string
 
-// HeaderChange sets, adds and removes headers, in that order. Values are taken as they are.
+// HeaderChange sets, adds and removes headers. Values are taken as they are.
 type HeaderChange struct {
 	// Headers that have this value afterwards, whatever they had.
 	Set map[HeaderName]string `json:"set,omitempty"`
@@ -28,6 +28,9 @@ func (c *HeaderChange) validate(at Path, p *problems) {
 	checkHeaders(c.Add, at.Field("add"), p)
 	for i, name := range c.Remove {
 		checkChangeable(name, at.Field("remove").Index(i), p)
+		if c.Set[name]+c.Add[name] != "" {
+			p.add(at.Field("remove").Index(i), CodeExclusive, "set it, which replaces what was there", "%s is removed as well as set or added", name)
+		}
 	}
 	checkOnce(c.Remove, at.Field("remove"), p)
 }

@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// hostile gives texts of the size of the largest ConfigMap that ask for much work.
-func hostile() map[string]string {
-	fill := func(unit string) string { return strings.Repeat(unit, maxText/len(unit)) }
+// hostile gives texts of a size that ask for much work.
+func hostile(size int) map[string]string {
+	fill := func(unit string) string { return strings.Repeat(unit, size/len(unit)+1)[:size-100] }
 	head := "kind: Traffic\nservice: catalog\n"
 	list := func(item func(i int) string) string {
 		var b strings.Builder
 		b.WriteString(head + "routes:\n")
-		for i := 0; b.Len() < maxText-200; i++ {
+		for i := 0; b.Len() < size-200; i++ {
 			b.WriteString(item(i))
 		}
 		return b.String()
 	}
 	deep := func(unit string) string {
 		var b strings.Builder
-		for i := 0; b.Len() < maxText-2000; i++ {
+		for i := 0; b.Len() < size-2000; i++ {
 			b.WriteString(strings.Repeat(" ", i) + unit + "\n")
 		}
 		return b.String()
@@ -34,22 +34,22 @@ func hostile() map[string]string {
 		"regexes": list(func(i int) string {
 			return fmt.Sprintf("- {name: r%d, match: [{path: {regex: '(\\pL{9}|[^a]{99}){9}'}}]}\n", i)
 		}),
-		"alternatives": head + "routes:\n- name: a\n  match: [" + fill("{},")[:maxText-100] + "]\n",
-		"conditions":   head + "retries: {attempts: 1, on: [" + fill("reset,")[:maxText-100] + "]}\n",
-		"methods":      head + "retries: {attempts: 1, methods: [" + fill("GET,")[:maxText-100] + "]}\n",
+		"alternatives": head + "routes:\n- name: a\n  match: [" + fill("{},") + "]\n",
+		"conditions":   head + "retries: {attempts: 1, on: [" + fill("reset,") + "]}\n",
+		"methods":      head + "retries: {attempts: 1, methods: [" + fill("GET,") + "]}\n",
 		"headers":      list(func(i int) string { return fmt.Sprintf("- {name: r%d, requestHeaders: {remove: [a, a, host]}}\n", i) }),
 		"removed headers": head + "routes:\n- name: a\n  requestHeaders: {remove: [" +
-			fill("a,")[:maxText-100] + "]}\n",
+			fill("a,") + "]}\n",
 		"labels": head + "routes:\n- name: a\n  to: [{service: a, subset: {" + func() string {
 			var b strings.Builder
-			for i := 0; b.Len() < maxText-200; i++ {
+			for i := 0; b.Len() < size-200; i++ {
 				fmt.Fprintf(&b, "k%d: v,", i)
 			}
 			return b.String()
 		}() + "}}]\n",
 		"unknown keys": func() string {
 			var b strings.Builder
-			for i := 0; b.Len() < maxText-100; i++ {
+			for i := 0; b.Len() < size-100; i++ {
 				fmt.Fprintf(&b, "retries%d: 1\n", i)
 			}
 			return b.String()
@@ -57,14 +57,14 @@ func hostile() map[string]string {
 		"many routes": list(func(i int) string { return fmt.Sprintf("- name: %d\n", i) }),
 		"many methods": head + "retries: {attempts: 1, methods: [" + func() string {
 			var b strings.Builder
-			for i := 0; b.Len() < maxText-200; i++ {
+			for i := 0; b.Len() < size-200; i++ {
 				b.WriteString(strings.Map(func(r rune) rune { return r - '0' + 'A' }, fmt.Sprint(i)) + ",")
 			}
 			return b.String()
 		}() + "]}\n",
-		"one key":    head + fill("a: 1\n")[:maxText-100],
-		"long key":   head + fill("a")[:maxText-100] + ": 1\n",
-		"long value": "kind: " + fill("a")[:maxText-100],
+		"one key":    head + fill("a: 1\n"),
+		"long key":   head + fill("a") + ": 1\n",
+		"long value": "kind: " + fill("a"),
 		"long regex": list(func(int) string {
 			return "- {name: a, match: [{path: {regex: '" + strings.Repeat("(a|", 100000) + "'}}]}\n"
 		}),
@@ -77,8 +77,8 @@ func hostile() map[string]string {
 		"- &a a\n", "!a ", "!!str ", "|\n", ">\n", "- |\n", "- |\n\n", "\"", "'", "\"\\x41", "a, ", "[a, ", "},", "a\n", "a\n\n", "- a\n", "- - a\n", "a: b\n", "? a\n",
 		"%a\n", "# a\n- a\n", "- a # b\n", "a: # b\n", "\ta", "a:\n- b\n", "'a': ", "<<: ", "é", "  \n", "- a\n# b\n\n# c\n",
 	} {
-		texts[fmt.Sprintf("%q", unit)] = fill(unit)[:maxText/4]
-		texts[fmt.Sprintf("a list of %q", unit)] = head + "routes: [" + fill(unit)[:maxText/4]
+		texts[fmt.Sprintf("%q", unit)] = fill(unit)
+		texts[fmt.Sprintf("a list of %q", unit)] = head + "routes: [" + fill(unit)
 	}
 	return texts
 }
@@ -86,7 +86,9 @@ func hostile() map[string]string {
 func TestTheWorstDocumentIsReadInBoundedTimeAndSaysBoundedlyMuch(t *testing.T) {
 	// Far more than it takes, and far less than anything quadratic would.
 	const most = 20 * time.Second
-	for name, text := range hostile() {
+	texts := hostile(maxText / 4)
+	texts["the largest"] = hostile(maxText)["routes"]
+	for name, text := range texts {
 		start := time.Now()
 		_, problems := Parse(Source{Text: text, System: true})
 		took := time.Since(start)
@@ -103,6 +105,18 @@ func TestTheWorstDocumentIsReadInBoundedTimeAndSaysBoundedlyMuch(t *testing.T) {
 			if n := len(p.String()); n > 1000 {
 				t.Errorf("%s: a problem of %d bytes: %.200s", name, n, p)
 			}
+		}
+	}
+}
+
+// BenchmarkParseLargest reads a good document of the size of the largest ConfigMap.
+func BenchmarkParseLargest(b *testing.B) {
+	text := hostile(maxText)["routes"]
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if doc, problems := Parse(Source{Text: text}); doc == nil {
+			b.Fatal(problems)
 		}
 	}
 }

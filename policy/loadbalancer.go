@@ -84,7 +84,7 @@ const (
 func (Locality) words() []string { return []string{"prefer", "off"} }
 
 func (lb *LoadBalancer) validate(at Path, p *problems) {
-	hashes := lb.Policy == RingHash || lb.Policy == Maglev
+	hashes := lb.hashes()
 	if !hashes && p.wrote(at.Field("hashOn")) {
 		p.addKey(at.Field("hashOn"), CodeHashOn, "write policy: ring-hash or policy: maglev", "has no effect with %s", WithDefaults(*lb).Policy)
 	}
@@ -98,6 +98,9 @@ func (lb *LoadBalancer) validate(at Path, p *problems) {
 		p.add(at.Field("tableSize"), CodePrime, "write a prime such as 65537", "%d is not a prime", *lb.TableSize)
 	}
 }
+
+// hashes says whether requests that are alike go to one endpoint.
+func (lb *LoadBalancer) hashes() bool { return lb.Policy == RingHash || lb.Policy == Maglev }
 
 // option refuses a key that is for other policies.
 func (lb *LoadBalancer) option(key string, foreign bool, at Path, p *problems) {

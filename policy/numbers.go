@@ -20,8 +20,17 @@ type Port uint16
 // StatusRange is HTTP statuses from First to Last, both included.
 type StatusRange struct{ First, Last uint32 }
 
-// String writes the duration as Go does.
-func (d Duration) String() string { return time.Duration(d).String() }
+// String writes the duration as a person would: 5m, where Go writes 5m0s.
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
 
 func (Duration) form() form {
 	return form{name: "duration", pattern: `^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$|^0$`}

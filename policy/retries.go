@@ -15,7 +15,7 @@ type Retries struct {
 	Methods []Method `json:"methods,omitempty"`
 	// The pause before each further try.
 	BackOff *BackOff `json:"backOff,omitempty"`
-	// Holds all retries to the Service to a share of its active requests; not in a route.
+	// Holds all retries to the Service to a share of its active requests; not in a route. Without it and without maxRetries it is 20 percent and 3.
 	Budget *RetryBudget `json:"budget,omitempty"`
 }
 

@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // Traffic says how callers reach a Service. In the Service's own namespace it holds for all callers; in another
 // one, where the Service is named as namespace/name, for the sidecars of that namespace.
@@ -43,6 +40,10 @@ func (t *Traffic) validate(at Path, p *problems) {
 	for i := range t.Routes {
 		r := &t.Routes[i]
 		retries = retries || r.Retries != nil
+		if lb := t.LoadBalancer; lb != nil && !lb.hashes() && r.HashOn != nil && r.To == nil {
+			p.addKey(at.Field("routes").Index(i).Field("hashOn"), CodeIgnoredField, "write loadBalancer: {policy: ring-hash, hashOn: ...}",
+				"has no effect with %s", WithDefaults(*lb).Policy)
+		}
 		r.checkTries(t.TrafficSettings, at.Field("routes").Index(i), p)
 		if j, taken := names[r.Name]; taken && r.Name != "" {
 			p.add(at.Field("routes").Index(i).Field("name"), CodeRouteName, "choose another name", "routes[%d] is also called %q", j, clip(r.Name))
@@ -118,5 +119,5 @@ func checkTry(r *Retries, timeout *Duration, at Path, p *problems) {
 		return
 	}
 	p.add(at.Field("perTryTimeout"), CodeTryTimeout, "write less than the timeout",
-		"%s leaves no time for a further try within the timeout of %s", time.Duration(*r.PerTryTimeout), time.Duration(*timeout))
+		"%s leaves no time for a further try within the timeout of %s", *r.PerTryTimeout, *timeout)
 }
