@@ -21,5 +21,6 @@
 //   - cluster.upstream_rq_xx has the answers that callers got, time-outs and overflows among them; those that were
 //     retried count under .retry instead. upstream_rq_total counts each try.
 //   - ejections_active falls back to 0 by itself; ejections_enforced_total counts those that took place.
-//   - With no breaker's max_pending_requests reached, an overflow of max_requests counts as upstream_rq_pending_overflow.
+//   - What max_requests refuses counts as upstream_rq_active_overflow, which is new: it was upstream_rq_pending_overflow,
+//     as it still is for max_pending_requests.
 package observe

@@ -145,8 +145,10 @@ func count(s *Sample, name, class string, v uint64) {
 		s.Rescued += v
 	case "rq_retry_overflow", "rq_retry_limit_exceeded":
 		s.Unretried += v
-	case "rq_pending_overflow", "cx_overflow":
+	case "rq_active_overflow", "rq_pending_overflow", "cx_overflow":
 		s.Overflows += v
+	case "fault.aborts_injected":
+		s.Aborted += v
 	case "cx_total":
 		s.Connections += v
 	case "outlier_detection.ejections_enforced_total":

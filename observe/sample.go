@@ -14,6 +14,7 @@ type Sample struct {
 	Rescued     uint64    // retries that were answered well
 	Unretried   uint64    // failures not retried because budget or attempts were used up
 	Overflows   uint64    // refused by a circuit breaker
+	Aborted     uint64    // by a fault that a policy asks for
 	Ejections   uint64    // endpoints taken out
 	Detected    uint64    // endpoints found failing, whether taken out or not
 	Streaks     uint64    // runs of consecutive failures found
@@ -49,8 +50,8 @@ func (s *Sample) Success() (float64, bool) {
 	return 1 - float64(s.Failures())/float64(n), true
 }
 
-// add adds o.
-func (s *Sample) add(o *Sample) {
+// Add adds o.
+func (s *Sample) Add(o *Sample) {
 	for i, c := range o.Classes {
 		s.Classes[i] += c
 	}
@@ -63,6 +64,7 @@ func (s *Sample) add(o *Sample) {
 	s.Rescued += o.Rescued
 	s.Unretried += o.Unretried
 	s.Overflows += o.Overflows
+	s.Aborted += o.Aborted
 	s.Ejections += o.Ejections
 	s.Detected += o.Detected
 	s.Streaks += o.Streaks
@@ -81,6 +83,6 @@ func (s State) merge(o State) State {
 // isEmpty says that nothing was counted.
 func (s *Sample) isEmpty() bool {
 	counts := []uint64{s.Requests(), s.GRPCFailed, s.Latency.Count(), s.Connections, s.Timeouts, s.TryTimeouts, s.Retries,
-		s.Rescued, s.Unretried, s.Overflows, s.Ejections, s.Detected, s.Streaks}
+		s.Rescued, s.Unretried, s.Overflows, s.Aborted, s.Ejections, s.Detected, s.Streaks}
 	return !slices.ContainsFunc(counts, func(n uint64) bool { return n > 0 })
 }

@@ -88,7 +88,7 @@ func rename(sums map[series]*Sample, states map[series]State, source func(string
 	}
 	for s, sample := range sums {
 		s.node = source(s.node)
-		at(s).add(sample)
+		at(s).Add(sample)
 	}
 	namedStates := map[series]State{}
 	for s, state := range states {

@@ -32,7 +32,7 @@ func (w *window) add(now time.Time, b batch) {
 		}
 		if !r.sample.isEmpty() {
 			w.shareBounds(&r.sample.Latency)
-			w.sample(now, s).add(&r.sample)
+			w.sample(now, s).Add(&r.sample)
 		}
 	}
 }
@@ -106,7 +106,7 @@ func (w *window) sum(since time.Time) map[series]*Sample {
 			if sums[s] == nil {
 				sums[s] = &Sample{}
 			}
-			sums[s].add(sample)
+			sums[s].Add(sample)
 		}
 	}
 	return sums

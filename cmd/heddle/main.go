@@ -51,7 +51,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), policyCommand())
+	root.AddCommand(serveCommand(), policyCommand(), demoCommand())
 	return root
 }
 

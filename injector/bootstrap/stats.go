@@ -82,7 +82,7 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepRegex(`cluster\.xds\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_(?:total|active|pending_failure_eject))`),
 		// Right after the name, so that the same again under .external, .internal and .retry stays out.
 		keepRegex(`cluster\.(?:ob|in)\|[^.]*\.(?:` +
-			`upstream_rq_(?:total|active|[1-5]xx|time|timeout|per_try_timeout|rx_reset|tx_reset|pending_overflow|pending_active|` +
+			`upstream_rq_(?:total|active|[1-5]xx|time|timeout|per_try_timeout|rx_reset|tx_reset|active_overflow|pending_overflow|pending_active|` +
 			`retry|retry_success|retry_overflow|retry_limit_exceeded)|` +
 			`upstream_cx_(?:total|active|connect_fail|connect_timeout|overflow|pool_overflow|rx_bytes_total|tx_bytes_total)|` +
 			`membership_(?:total|healthy)|lb_healthy_panic|` +

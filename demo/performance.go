@@ -1,0 +1,184 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// performance is the part of a demo in which there is load.
+type performance struct {
+	*stage
+	shoppers *application
+	output   output
+	began    time.Time
+	period   time.Time // since when the last edit is measured
+	last     Report    // the one before, since the start
+	moods    map[string]bool
+}
+
+// output shows what happens.
+type output interface {
+	show(s scene) error   // with every frame
+	close(s *scene) error // at the end, with everything; nil if it ended too early for that
+}
+
+func newPerformance(s *stage, shoppers *application) *performance {
+	return &performance{
+		stage: s, shoppers: shoppers, output: newOutput(s.options), moods: map[string]bool{},
+	}
+}
+
+// run keeps the load up until ctx ends or the time is up, and shows what happens.
+func (p *performance) run(ctx context.Context) error {
+	p.began = time.Now()
+	p.period = p.began.Add(-flushEvery)
+	p.mood.begin(p.began)
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	if p.options.For > 0 {
+		loading, stop = context.WithTimeout(ctx, p.options.For)
+		defer stop()
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		load(loading, p.shoppers, p.options.Rate)
+	}()
+	showErr := p.showUntil(ended)
+	stop()
+	<-ended
+	if ctx.Err() != nil || showErr != nil {
+		return errors.Join(showErr, p.output.close(nil), p.unfinished())
+	}
+	return p.finish(ctx)
+}
+
+// unfinished is what an interrupted demo is: nothing wrong, unless it was asked for a result.
+func (p *performance) unfinished() error {
+	if p.options.For > 0 {
+		return errInterrupted
+	}
+	return nil
+}
+
+// showUntil shows a frame now and then until the load has ended.
+func (p *performance) showUntil(ended <-chan struct{}) error {
+	frames := time.NewTicker(frameEvery)
+	defer frames.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case now := <-frames.C:
+			if err := p.output.show(p.scene(now)); err != nil {
+				return fmt.Errorf("show what happens: %w", err)
+			}
+		}
+	}
+}
+
+// finish waits for the last statistics and gives the verdict.
+func (p *performance) finish(ctx context.Context) error {
+	pushed := time.NewTimer(3 * flushEvery)
+	defer pushed.Stop()
+	select {
+	case <-pushed.C:
+	case <-ctx.Done():
+		return errors.Join(p.output.close(nil), errInterrupted)
+	}
+	s := p.scene(time.Now())
+	s.total.Seconds = p.options.For.Seconds()
+	s.total.Disagreements = append(s.since.Disagreements, p.measure(p.began.Add(-flushEvery), s.total.Seconds).checkCounts(p.ledger.read())...)
+	if err := p.output.close(&s); err != nil {
+		return fmt.Errorf("show the result: %w", err)
+	}
+	if len(s.total.Disagreements) > 0 {
+		return ErrDisagree
+	}
+	return nil
+}
+
+// measure gives what was measured since a time.
+func (p *performance) measure(since time.Time, seconds float64) measured {
+	return measured{
+		seconds: max(seconds, frameEvery.Seconds()),
+		view:    p.plane.Signals().View(since, workloads(p.pods)),
+		nodes:   p.plane.Signals().View(since, nil),
+		wants:   p.watcher.outbound,
+	}
+}
+
+// scene gives what there is to show now, and adds to the news what is new in it.
+func (p *performance) scene(now time.Time) scene {
+	h := p.watcher.hear()
+	if from := h.changed.Add(settle); from.After(p.period) && !now.Before(from) {
+		p.period = from
+		p.ledger.begin()
+	}
+	since := p.measure(maxTime(p.period, h.changed.Add(settle)), 1)
+	s := scene{
+		now: now, elapsed: now.Sub(p.began), folder: p.options.Folder, sidecars: len(p.pods), rate: p.options.Rate,
+		live:  p.measure(now.Add(-liveFor), min(liveFor, now.Sub(p.began)).Seconds()).report(),
+		since: since.report(),
+		total: p.measure(p.began.Add(-flushEvery), now.Sub(p.began).Seconds()).report(),
+	}
+	s.since.Disagreements = since.disagreements(p.ledger.read())
+	p.tell(now, s.total)
+	s.heard = p.watcher.hear()
+	return s
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// tell adds what the mesh and the shop did since the last frame to the news.
+func (p *performance) tell(now time.Time, r Report) {
+	for _, pod := range p.pods {
+		if bad := p.mood.bad(pod, now); bad != p.moods[pod.Key.Name] {
+			p.moods[pod.Key.Name] = bad
+			text := pod.Key.Name + " turns bad: it answers 503"
+			if !bad {
+				text = pod.Key.Name + " is good again"
+			}
+			p.watcher.note(news{now, newsShop, text})
+		}
+	}
+	for _, text := range changes(p.last, r) {
+		p.watcher.note(news{now, newsMesh, text})
+	}
+	p.last = r
+}
+
+// changes says what the mesh did between two reports that begin at the same time.
+func changes(before, after Report) []string {
+	var out []string
+	ejections := map[string]Ejections{}
+	for _, e := range before.Ejections {
+		ejections[arrow(e.Source, e.Destination)] = e
+	}
+	for _, e := range after.Ejections {
+		was := ejections[arrow(e.Source, e.Destination)]
+		if e.Ejected > was.Ejected {
+			out = append(out, fmt.Sprintf("%s took an endpoint of %s out of use", short(e.Source), short(e.Destination)))
+		}
+		if e.Returned > was.Returned {
+			out = append(out, fmt.Sprintf("%s gives an endpoint of %s another chance", short(e.Source), short(e.Destination)))
+		}
+	}
+	refused := map[string]uint64{}
+	for _, b := range before.Breakers {
+		refused[arrow(b.Source, b.Destination)] = b.Refused
+	}
+	for _, b := range after.Breakers {
+		if n := b.Refused - refused[arrow(b.Source, b.Destination)]; n > 0 && n <= b.Refused {
+			out = append(out, fmt.Sprintf("the breaker of %s opened: %d refused", arrow(b.Source, b.Destination), n))
+		}
+	}
+	return out
+}

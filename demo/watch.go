@@ -1,0 +1,251 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// watcher stands between the folder and the control plane. It sees the same events and joins them in the same way, so
+// it knows what the policies ask for; and it tells what an edit changed and when the sidecars had it.
+type watcher struct {
+	source controlplane.Source
+	synced chan struct{} // closed when the folder was read
+
+	mu       sync.Mutex
+	state    *mesh.State
+	ready    bool
+	pods     map[model.Key]*model.Pod
+	services map[model.Key]netip.Addr
+	texts    map[document]string
+	news     []news
+	change   *change // the last one; nil before the first
+}
+
+// document is one policy document.
+type document struct {
+	configMap model.Key
+	item      string
+}
+
+func (d document) String() string { return d.configMap.String() + " " + d.item }
+
+// news is one line of what happened.
+type news struct {
+	at   time.Time
+	kind newsKind
+	text string
+}
+
+type newsKind uint8
+
+const (
+	newsPolicy newsKind = iota // somebody edited a policy
+	newsWrong                  // somebody should look
+	newsMesh                   // the mesh did something
+	newsShop                   // the demo's own doing
+)
+
+// change is an edit that took effect.
+type change struct {
+	at    time.Time
+	acked map[string]bool // sidecars that acknowledged something since
+	last  time.Time       // of these
+}
+
+// ackTime is how long after a change an acknowledgement is counted as its.
+const ackTime = 2 * time.Second
+
+func newWatcher(source controlplane.Source) *watcher {
+	return &watcher{
+		source: source, synced: make(chan struct{}), state: mesh.New(mesh.Options{Namespace: controlplane.DefaultNamespace}),
+		pods: map[model.Key]*model.Pod{}, services: map[model.Key]netip.Addr{}, texts: map[document]string{},
+	}
+}
+
+// Run implements controlplane.Source.
+func (w *watcher) Run(ctx context.Context, out func([]model.Event)) error {
+	return w.source.Run(ctx, func(events []model.Event) {
+		w.take(time.Now(), events)
+		out(events)
+	})
+}
+
+// take learns what a batch says.
+func (w *watcher) take(now time.Time, events []model.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	edited := map[document][]string{}
+	for _, e := range events {
+		switch {
+		case e.Pod != nil:
+			put(w.pods, e.Pod.Key, e.Pod, e.Gone)
+		case e.Service != nil && len(e.Service.Addresses) > 0:
+			put(w.services, e.Service.Key, e.Service.Addresses[0], e.Gone)
+		case e.Policy != nil:
+			w.edit(e.Policy, e.Gone, edited)
+		}
+	}
+	ch := w.state.Apply(events)
+	if w.ready {
+		w.tell(now, ch, edited)
+	}
+	if !w.ready && slices.ContainsFunc(events, func(e model.Event) bool { return e.Synced }) {
+		w.ready = true
+		close(w.synced)
+	}
+}
+
+func put[K comparable, V any](m map[K]V, k K, v V, gone bool) {
+	if gone {
+		delete(m, k)
+		return
+	}
+	m[k] = v
+}
+
+// edit notes how the documents of a policy ConfigMap differ from before.
+func (w *watcher) edit(p *model.PolicyText, gone bool, edited map[document][]string) {
+	now := map[document]string{}
+	if !gone {
+		for _, d := range p.Documents {
+			now[document{p.Key, d.Item}] = d.Text
+		}
+	}
+	for d := range w.texts {
+		if _, stays := now[d]; d.configMap == p.Key && !stays {
+			delete(w.texts, d)
+		}
+	}
+	for d, text := range now {
+		if before, known := w.texts[d]; known {
+			edited[d] = edits(before, text)
+		}
+		w.texts[d] = text
+	}
+}
+
+// tell turns changes into news.
+func (w *watcher) tell(now time.Time, ch mesh.Changes, edited map[document][]string) {
+	if len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) > 0 || ch.Settings {
+		w.change = &change{at: now, acked: map[string]bool{}}
+	}
+	for _, s := range ch.Policies {
+		d := document{s.ConfigMap, s.Item}
+		switch {
+		case s.Gone:
+			w.add(news{now, newsPolicy, d.String() + " removed"})
+		case s.Accepted:
+			w.add(news{now, newsPolicy, d.String() + ": " + orElse(strings.Join(edited[d], ", "), "in force")})
+		default:
+			w.add(news{now, newsWrong, d.String() + " refused: the last good version stays in force"})
+		}
+		for _, problem := range s.Problems {
+			if problem.Severity == policy.Error {
+				w.add(news{now, newsWrong, problem.String()})
+			}
+		}
+	}
+	if len(ch.Policies) == 0 {
+		for _, k := range ch.Endpoints {
+			w.add(news{now, newsPolicy, k.String() + ": other endpoints"})
+		}
+	}
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// keptNews is how many lines are kept.
+const keptNews = 100
+
+// add must be called with the lock held.
+func (w *watcher) add(n news) {
+	w.news = append(w.news, n)
+	w.news = w.news[max(0, len(w.news)-keptNews):]
+}
+
+// note adds news from elsewhere.
+func (w *watcher) note(n news) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.add(n)
+}
+
+// Applied implements controlplane.Observer.
+func (w *watcher) Applied(mesh.Changes) {}
+
+// Observe implements controlplane.Observer: it counts who has a change, and tells who refused one.
+func (w *watcher) Observe(e xds.Event) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case e.Kind == xds.Acked && e.Resources > 0 && w.change != nil && now.Sub(w.change.at) < ackTime:
+		w.change.acked[e.Proxy] = true
+		w.change.last = now
+	case e.Kind == xds.Refused:
+		w.add(news{now, newsWrong, fmt.Sprintf("the sidecar of %s refused: %s", e.Proxy, e.Reason)})
+	}
+}
+
+// lookup implements directory.
+func (w *watcher) lookup(key model.Key) (netip.Addr, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a, ok := w.services[key]
+	return a, ok
+}
+
+// allPods gives the pods of the folder.
+func (w *watcher) allPods() []*model.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Collect(maps.Values(w.pods))
+}
+
+// outbound gives what policies say of a Service for callers in a namespace; nil if there is no such Service.
+func (w *watcher) outbound(namespace string, service model.Key) *model.Outbound {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if own := w.state.Outbound(mesh.View{Audience: namespace, Key: service}); own != nil {
+		return own
+	}
+	return w.state.Outbound(mesh.View{Key: service})
+}
+
+// heard is what there is to tell.
+type heard struct {
+	news    []news
+	changed time.Time     // of the last change; zero if there was none
+	acked   int           // sidecars that have it
+	took    time.Duration // until the last of these had it
+}
+
+func (w *watcher) hear() heard {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := heard{news: slices.Clone(w.news)}
+	if w.change != nil {
+		h.changed, h.acked = w.change.at, len(w.change.acked)
+		if h.acked > 0 {
+			h.took = w.change.last.Sub(w.change.at)
+		}
+	}
+	return h
+}
