@@ -23,17 +23,16 @@ func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
 		for _, m := range l.Unless {
 			routes = append(routes, appRoutes(p, "default", routeMatch(m, nil), nil)...)
 		}
-		name := l.Service.String() + "/" + l.Route
-		limited := map[string]*anypb.Any{filterRateLimit: typed(rateLimit(l.Limit, name))}
+		name := limitName(l)
 		for _, m := range limitMatches(l) {
-			routes = append(routes, appRoutes(p, name, m, limited)...)
+			routes = append(routes, appRoutes(p, name, m, limitedBy(name))...)
 		}
 	}
 	routes = append(routes, appRoutes(p, "default", anyPath(), nil)...)
 	return &routev3.RouteConfiguration{
 		Name: inboundName(p.Number),
 		VirtualHosts: []*routev3.VirtualHost{{
-			Name: "app", Domains: []string{"*"}, Routes: routes,
+			Name: "app", Domains: []string{"*"}, Routes: routes, TypedPerFilterConfig: rateLimits(p.Limits),
 		}},
 		ValidateClusters:        no(),
 		RequestHeadersToRemove:  []string{headerProtocol},
@@ -56,10 +55,10 @@ func limitMatches(l model.RouteLimit) []*routev3.RouteMatch {
 
 // appRoutes sends one match to the application in its own protocol. Where that is not declared it is the calling
 // application's: the caller's sidecar says so if it was HTTP/1, and otherwise what arrives is right.
-func appRoutes(p model.InboundPort, name string, m *routev3.RouteMatch, filters map[string]*anypb.Any) []*routev3.Route {
+func appRoutes(p model.InboundPort, name string, m *routev3.RouteMatch, metadata *corev3.Metadata) []*routev3.Route {
 	to := func(protocol string, match *routev3.RouteMatch) *routev3.Route {
 		return &routev3.Route{
-			Name: name, Match: match, TypedPerFilterConfig: filters,
+			Name: name, Match: match, Metadata: metadata,
 			Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 				ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: inboundCluster(p.Number, protocol)},
 				Timeout:          duration(0),
