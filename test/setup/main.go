@@ -10,6 +10,7 @@ import (
 	"os/signal"
 
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
 
 func main() {
@@ -27,5 +28,10 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("Envoy:", path)
+	b, err := kubetest.Install(ctx, kubetest.InstallOptions{Progress: os.Stdout})
+	if err != nil {
+		return err
+	}
+	fmt.Println("Kubernetes:", b.APIServer)
 	return nil
 }

@@ -1,10 +1,13 @@
 package wire
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"golang.org/x/net/websocket"
@@ -24,16 +27,38 @@ func Answer(status int) Behaviour {
 func FailFirst(n int, status int) Behaviour { return First(n, Answer(status)) }
 
 // First behaves as b for the first n requests and echoes the others.
-func First(n int, b Behaviour) Behaviour {
+func First(n int, b Behaviour) Behaviour { return FirstThen(n, b, Echo) }
+
+// FirstThen behaves as b for the first n requests, and as then for the others.
+func FirstThen(n int, b, then Behaviour) Behaviour {
 	var seen atomic.Int64
 	return func(next http.Handler) http.Handler {
-		special := b(next)
+		early, late := b(next), then(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if seen.Add(1) <= int64(n) {
-				special.ServeHTTP(w, r)
-				return
+				early.ServeHTTP(w, r)
+			} else {
+				late.ServeHTTP(w, r)
 			}
-			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// Chain behaves as the first, which goes on to the second.
+func Chain(first, second Behaviour) Behaviour {
+	return func(next http.Handler) http.Handler { return first(second(next)) }
+}
+
+// On behaves as b for requests to path, and echoes the others.
+func On(path string, b Behaviour) Behaviour {
+	return func(next http.Handler) http.Handler {
+		there := b(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == path {
+				there.ServeHTTP(w, r)
+			} else {
+				next.ServeHTTP(w, r)
+			}
 		})
 	}
 }
@@ -46,6 +71,36 @@ func Wait(d time.Duration) Behaviour {
 			case <-time.After(d):
 				next.ServeHTTP(w, r)
 			case <-r.Context().Done():
+			}
+		})
+	}
+}
+
+// Abandoned never answers, and closes left when the first caller has given up.
+func Abandoned(left chan<- struct{}) Behaviour {
+	var once sync.Once
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			once.Do(func() { close(left) })
+		})
+	}
+}
+
+// Stream answers n numbered lines, with a pause before each but the first.
+func Stream(n int, pause time.Duration) Behaviour {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for i := range n {
+				if i > 0 {
+					select {
+					case <-time.After(pause):
+					case <-r.Context().Done():
+						return
+					}
+				}
+				_, _ = fmt.Fprintln(w, i+1)
+				_ = http.NewResponseController(w).Flush()
 			}
 		})
 	}
@@ -75,10 +130,16 @@ func (g *Gate) Behind(next http.Handler) http.Handler {
 	})
 }
 
-// Waited returns once n requests have arrived at the gate.
-func (g *Gate) Waited(n int) {
-	for range n {
-		<-g.waiting
+// Waited returns once n more requests have arrived at the gate, and fails the test if they do not.
+func (g *Gate) Waited(t testing.TB, n int) {
+	t.Helper()
+	late := time.After(patience)
+	for i := range n {
+		select {
+		case <-g.waiting:
+		case <-late:
+			t.Fatalf("%d of %d requests arrived at the application", i, n)
+		}
 	}
 }
 

@@ -79,12 +79,13 @@ func (c *Caller) Dial(service string) *Conn {
 	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
 		c.t.Fatal(err)
 	}
-	return &Conn{raw, bufio.NewReader(raw)}
+	return &Conn{raw, c.t, bufio.NewReader(raw)}
 }
 
 // Conn is a TCP connection that one can read lines from.
 type Conn struct {
 	net.Conn
+	t testing.TB
 	r *bufio.Reader
 }
 
@@ -94,6 +95,23 @@ func (c *Conn) Read(p []byte) (int, error) { return c.r.Read(p) }
 func (c *Conn) Line() (string, error) {
 	line, err := c.r.ReadString('\n')
 	return strings.TrimSuffix(line, "\n"), err
+}
+
+// WantEcho fails the test unless what is sent comes back.
+func (c *Conn) WantEcho(line string) {
+	c.t.Helper()
+	if !c.Echoes(line) {
+		c.t.Errorf("%q did not come back", line)
+	}
+}
+
+// Echoes says whether what is sent comes back.
+func (c *Conn) Echoes(line string) bool {
+	if _, err := io.WriteString(c, line+"\n"); err != nil {
+		return false
+	}
+	got, err := c.Line()
+	return err == nil && got == line
 }
 
 // Option changes a request before it is sent.

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"testing"
 	"time"
@@ -61,6 +62,16 @@ func (r *Response) WantFrom(pod string) *Response {
 		r.t.Errorf("pod %s answered, want %s", got, pod)
 	}
 	return r
+}
+
+// WantShare fails the test unless got of n is what a share of p gives. The bound is five standard deviations of the
+// binomial distribution: a right implementation fails it once in two million runs.
+func WantShare(t testing.TB, what string, got, n int, p float64) {
+	t.Helper()
+	mean, bound := float64(n)*p, 5*math.Sqrt(float64(n)*p*(1-p))
+	if math.Abs(float64(got)-mean) > bound {
+		t.Errorf("%s: %d of %d, want %.0f +- %.0f", what, got, n, mean, bound)
+	}
 }
 
 // Statuses counts answers by status.

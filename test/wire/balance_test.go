@@ -1,0 +1,82 @@
+package wire_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+func TestConsistentHashingKeepsLikeRequestsAtOnePod(t *testing.T) {
+	mesh := wire.Start(t, "consistent-hash")
+	web := mesh.Caller("web")
+	const kinds, repeats = 20, 5
+
+	// sticks sends every kind of request several times and wants all kinds to stick, and not all at one pod.
+	sticks := func(t *testing.T, send func(kind int) *wire.Response) {
+		t.Helper()
+		used := map[string]bool{}
+		for kind := range kinds {
+			pod := send(kind).WantStatus(http.StatusOK).Facts().Pod
+			used[pod] = true
+			for range repeats {
+				send(kind).WantFrom(pod)
+			}
+		}
+		if len(used) < 2 {
+			t.Errorf("all %d kinds of requests went to %v: nothing was balanced", kinds, used)
+		}
+	}
+	mesh.Run("by header", func(t *testing.T) {
+		sticks(t, func(kind int) *wire.Response {
+			return web.Get("http://by-header:8080/", wire.Header("x-user", fmt.Sprint("user-", kind)))
+		})
+	})
+	mesh.Run("by query parameter", func(t *testing.T) {
+		sticks(t, func(kind int) *wire.Response {
+			return web.Get(fmt.Sprintf("http://by-query:8080/?page=1&basket=%d", kind))
+		})
+	})
+	// Clients with an address and a connection each: the cookie that Envoy makes is a hash of the connection's addresses.
+	callers := map[int]*wire.Caller{}
+	for kind := range kinds {
+		callers[kind] = web.From(netip.AddrFrom4([4]byte{127, 0, 1, byte(kind + 1)}))
+	}
+	mesh.Run("by the caller's address", func(t *testing.T) {
+		sticks(t, func(kind int) *wire.Response { return callers[kind].Get("http://by-source:8080/") })
+	})
+	mesh.Run("by a cookie that the mesh sets", func(t *testing.T) {
+		cookies := map[int]string{}
+		sticks(t, func(kind int) *wire.Response {
+			if cookies[kind] != "" {
+				return callers[kind].Get("http://by-cookie:8080/", wire.Header("cookie", cookies[kind]))
+			}
+			got := callers[kind].Get("http://by-cookie:8080/")
+			for _, c := range (&http.Response{Header: got.Header}).Cookies() {
+				if c.Name == "session" && c.MaxAge == 3600 && c.Path == "/" {
+					cookies[kind] = c.Name + "=" + c.Value
+				}
+			}
+			if cookies[kind] == "" {
+				t.Fatalf("the first answer sets no cookie: %v", got.Header)
+			}
+			return got
+		})
+	})
+}
+
+func TestPodsInTheCallersZoneComeFirst(t *testing.T) {
+	mesh := wire.Start(t, "locality")
+	web := mesh.Caller("web")
+	for _, got := range web.Times(20, "http://catalog:8080/") {
+		got.WantFrom("catalog-a")
+	}
+
+	mesh.Edit("name: catalog-a}}", "ready: true", "ready: false")
+	mesh.Eventually("the other zone is used", func() bool { return web.Get("http://catalog:8080/").Facts().Pod == "catalog-b" })
+	for _, got := range web.Times(20, "http://catalog:8080/") {
+		got.WantFrom("catalog-b")
+	}
+}

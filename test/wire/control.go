@@ -1,0 +1,55 @@
+package wire
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// control is the control plane of a mesh, in this process. It fails the test if a sidecar refuses anything.
+type control struct {
+	socket string
+
+	mu      sync.Mutex
+	refused []string
+}
+
+func startControl(t testing.TB, folder, socket string) *control {
+	t.Helper()
+	c := &control{socket: socket}
+	t.Cleanup(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for _, what := range c.refused {
+			t.Error("refused by", what)
+		}
+	})
+	log := logTo(t, "control plane")
+	p := controlplane.New(controlplane.Options{
+		Source:       kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}),
+		Socket:       socket,
+		Unredirected: true,
+		Drain:        time.Millisecond,
+		Observer:     c,
+		Log:          log,
+	})
+	run(t, "control plane", p.Run)
+	return c
+}
+
+// Applied implements controlplane.Observer.
+func (c *control) Applied(mesh.Changes) {}
+
+// Observe implements controlplane.Observer.
+func (c *control) Observe(e xds.Event) {
+	if e.Kind == xds.Refused {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.refused = append(c.refused, e.Proxy+": "+e.Type.String()+": "+e.Reason)
+	}
+}

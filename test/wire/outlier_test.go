@@ -1,0 +1,69 @@
+package wire_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
+	mesh := wire.Start(t, "outlier-detection")
+	web := mesh.Caller("web")
+	const items = "http://catalog:8080/items"
+
+	// avoided waits until 12 requests in a row, four rounds of all three pods, leave the pod out and succeed.
+	avoided := func(pod string) {
+		mesh.Eventually(pod+" is ejected", func() bool {
+			got := web.Times(12, items)
+			return wire.Statuses(got)[http.StatusOK] == 12 && wire.Pods(got)[pod] == 0
+		})
+	}
+	returns := func(pod string) {
+		mesh.Eventually(pod+" is taken back", func() bool { return wire.Pods(web.Times(3, items))[pod] > 0 })
+	}
+
+	mesh.Run("that answers 5xx", func(t *testing.T) {
+		bad := mesh.App("catalog-1")
+		bad.Does(wire.Answer(http.StatusInternalServerError))
+		avoided("catalog-1")
+		ejected := time.Now()
+		if n := len(bad.Requests()); n < 3 || n > 4 {
+			t.Errorf("it received %d requests before it was ejected, want 3", n)
+		}
+		bad.Does(wire.Echo)
+		returns("catalog-1")
+		if out := time.Since(ejected); out < 500*time.Millisecond {
+			t.Errorf("it was out for %v, want a second", out)
+		}
+	})
+	mesh.Run("that refuses connections, though its sidecar answers", func(*testing.T) {
+		mesh.App("catalog-2").Refuse()
+		mesh.App("catalog-2").Hangup()
+		avoided("catalog-2")
+		mesh.App("catalog-2").Accept()
+		returns("catalog-2")
+	})
+	mesh.Run("that breaks connections, though its sidecar answers", func(*testing.T) {
+		mesh.App("catalog-3").Does(wire.Reset)
+		avoided("catalog-3")
+		mesh.App("catalog-3").Does(wire.Echo)
+		returns("catalog-3")
+	})
+	mesh.Run("but never more than half of them", func(t *testing.T) {
+		mesh.Apps("catalog").Does(wire.Answer(http.StatusInternalServerError))
+		web.Times(30, items)
+		mesh.Apps("catalog").Forget()
+		web.Times(12, items)
+		used := 0
+		for _, a := range mesh.Apps("catalog") {
+			if len(a.Requests()) > 0 {
+				used++
+			}
+		}
+		if used != 2 {
+			t.Errorf("%d of 3 failing pods are in use, want 2", used)
+		}
+	})
+}

@@ -1,0 +1,118 @@
+package wire_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+// Envoy's own defaults are 15 s for a request, 5 min for an idle stream, and 1,024 requests, connections and waiting
+// requests. None of them may be met by somebody who wrote no policy.
+func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
+	mesh := wire.Start(t, "plain")
+	catalog := mesh.App("catalog-1")
+
+	mesh.Run("to concurrency", func(t *testing.T) {
+		const n = 2000
+		gate := wire.NewGate()
+		catalog.Does(gate.Behind)
+		answers := mesh.Caller("web").Begin(n, http.MethodGet, "http://catalog:8080/")
+		gate.Waited(t, n)
+		gate.Open()
+		if got := wire.Statuses(answers()); got[http.StatusOK] != n {
+			t.Errorf("answers are %v, want %d times 200", got, n)
+		}
+	})
+	mesh.Run("to headers", func(*testing.T) {
+		var headers []wire.Option
+		for i := range 300 {
+			headers = append(headers, wire.Header(fmt.Sprint("x-many-", i), strings.Repeat("v", 300)))
+		}
+		mesh.Get("http://catalog:8080/", headers...).WantStatus(http.StatusOK)
+	})
+	mesh.Run("to bodies", func(t *testing.T) {
+		body := strings.Repeat("x", 5<<20)
+		got := mesh.Caller("web").Do(http.MethodPost, "http://catalog:8080/", wire.Body(body))
+		if n := len(got.WantStatus(http.StatusOK).Facts().Body); n != len(body) {
+			t.Errorf("%d of %d bytes came back", n, len(body))
+		}
+	})
+	mesh.Run("to tries: what fails is not repeated", func(*testing.T) {
+		for _, b := range []wire.Behaviour{wire.Answer(http.StatusServiceUnavailable), wire.Reset} {
+			catalog.Forget()
+			catalog.Does(b)
+			mesh.Get("http://catalog:8080/").WantStatus(http.StatusServiceUnavailable).WantHeader("x-heddle-failure", "")
+			catalog.WantRequests(1)
+		}
+	})
+}
+
+func TestWithoutPolicyTheMeshAddsNoTimeout(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "plain")
+	// The answer begins after 20 s, more than Envoy's 15, and ends at once.
+	mesh.App("catalog-1").Does(wire.Wait(20 * time.Second))
+	mesh.Get("http://catalog:8080/").WantStatus(http.StatusOK).WantTook(20*time.Second, 30*time.Second)
+}
+
+func TestRequestsArriveAsTheyWereSent(t *testing.T) {
+	mesh := wire.Start(t, "plain")
+	web := mesh.Caller("web")
+
+	mesh.Run("with their path", func(t *testing.T) {
+		for _, path := range []string{"/", "/a//b", "/a%2Fb;v=1", "/?q=%20&q=2&r", "/ü", "/a/b/"} {
+			sent := web.Get("http://catalog:8080" + path).WantStatus(http.StatusOK).Facts().Path
+			want := strings.ReplaceAll(path, "ü", "%C3%BC") // as Go sends it
+			if sent != want {
+				t.Errorf("%s arrives as %s", want, sent)
+			}
+		}
+	})
+	mesh.Run("with their host", func(t *testing.T) {
+		for _, host := range []string{"catalog", "catalog:8080", "www.example.com", "catalog.shop.svc.cluster.local:1234"} {
+			if got := web.Get("http://catalog:8080/", wire.Header("host", host)).WantStatus(http.StatusOK).Facts().Host; got != host {
+				t.Errorf("host %s arrives as %s", host, got)
+			}
+		}
+	})
+	mesh.Run("with their headers and few others", func(t *testing.T) {
+		got := web.Get("http://catalog:8080/", wire.Header("x-custom", "1"), wire.Header("x-forwarded-for", "1.2.3.4"),
+			wire.Header("user-agent", "me"), wire.Header("x-envoy-retry-on", "5xx"), wire.Header("x-envoy-original-path", "/admin"),
+			wire.Header("x-heddle-protocol", "h2"), wire.Header("x-forwarded-client-cert", "By=me")).WantStatus(http.StatusOK)
+		seen := got.Facts().Header
+		for name, want := range map[string]string{"X-Custom": "1", "X-Forwarded-For": "1.2.3.4", "User-Agent": "me"} {
+			if v := seen.Get(name); v != want {
+				t.Errorf("%s arrives as %q, want %q", name, v, want)
+			}
+		}
+		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding"}
+		for name := range seen {
+			if !slices.Contains(known, name) {
+				t.Errorf("the application sees %s: %s", name, seen.Get(name))
+			}
+		}
+		known = []string{"Content-Type", "X-App", "Date", "Content-Length"}
+		for name := range got.Header {
+			if !slices.Contains(known, name) {
+				t.Errorf("the caller sees %s: %s", name, got.Header.Get(name))
+			}
+		}
+	})
+	mesh.Run("and the same to a pod without a sidecar", func(t *testing.T) {
+		got := web.Get("http://outside:8080/a//b", wire.Header("host", "any"), wire.Header("x-envoy-retry-on", "5xx")).
+			WantStatus(http.StatusOK).Facts()
+		if got.Path != "/a//b" || got.Host != "any" || got.Proto != "HTTP/1.1" || got.Header.Get("x-envoy-retry-on") != "" {
+			t.Errorf("it sees %+v", got)
+		}
+		for name := range got.Header {
+			if strings.HasPrefix(name, "X-Heddle") || strings.HasPrefix(name, "X-Envoy") {
+				t.Errorf("it sees %s: %s", name, got.Header.Get(name))
+			}
+		}
+	})
+}

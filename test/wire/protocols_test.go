@@ -1,0 +1,215 @@
+package wire_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"golang.org/x/net/websocket"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+func TestEveryProtocolPasses(t *testing.T) {
+	mesh := wire.Start(t, "protocols")
+	web := mesh.Caller("web")
+
+	mesh.Run("HTTP/1.1 arrives as HTTP/1.1", func(t *testing.T) { wantProto(t, web.Get("http://catalog:8080/"), "HTTP/1.1") })
+	mesh.Run("HTTP/2 arrives as HTTP/2", func(t *testing.T) { wantProto(t, web.HTTP2().Get("http://catalog:8080/"), "HTTP/2.0") })
+	mesh.Run("HTTP/1.1 arrives as HTTP/2 where the port says so", func(t *testing.T) {
+		wantProto(t, web.Get("http://search:8081/"), "HTTP/2.0")
+	})
+	mesh.Run("HTTP/1.0", func(t *testing.T) {
+		c := web.Dial("catalog:8080")
+		if _, err := io.WriteString(c, "GET /old HTTP/1.0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if _, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("status %d, body ends with %v", resp.StatusCode, err)
+		}
+	})
+	mesh.Run("WebSocket", func(t *testing.T) {
+		mesh.AppAt("store-1", 8080).Does(wire.WebSocket)
+		config, err := websocket.NewConfig("ws://catalog:8080/chat", "http://catalog:8080")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := websocket.NewClient(config, web.Dial("catalog:8080"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, said := range []string{"hello", "again"} {
+			var heard string
+			if err := websocket.Message.Send(c, said); err != nil {
+				t.Fatal(err)
+			}
+			if err := websocket.Message.Receive(c, &heard); err != nil || heard != said {
+				t.Fatalf("heard %q (%v), want %q", heard, err, said)
+			}
+		}
+	})
+	mesh.Run("an application's own TLS is untouched", func(t *testing.T) {
+		certificate, roots := wire.SelfSigned(t, "vault.example.com")
+		mesh.AppAt("store-1", 8443).Speaks(func(c net.Conn) {
+			wire.EchoBytes(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{certificate}}))
+		})
+		c := tls.Client(web.Dial("vault:8443"), &tls.Config{ServerName: "vault.example.com", RootCAs: roots})
+		if err := c.HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "secret\n"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := bufio.NewReader(c).ReadString('\n'); err != nil || got != "secret\n" {
+			t.Errorf("heard %q (%v)", got, err)
+		}
+	})
+	mesh.Run("TCP, closed one way first", func(t *testing.T) {
+		mesh.AppAt("store-1", 7000).Speaks(wire.EchoBytes)
+		c := web.Dial("cache:7000")
+		c.WantEcho("first")
+		if _, err := io.WriteString(c, "last"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(c); err != nil || string(rest) != "last" {
+			t.Errorf("after the end of what was sent came %q (%v), want \"last\"", rest, err)
+		}
+	})
+}
+
+func wantProto(t *testing.T, got *wire.Response, want string) {
+	t.Helper()
+	if proto := got.WantStatus(http.StatusOK).Facts().Proto; proto != want {
+		t.Errorf("arrived as %s, want %s", proto, want)
+	}
+}
+
+func TestServersThatSpeakFirstAreNotDelayed(t *testing.T) {
+	mesh := wire.Start(t, "protocols")
+	web := mesh.Caller("web")
+	// greeting gives the time from the connection to the server's first line.
+	greeting := func(t *testing.T, service string) time.Duration {
+		t.Helper()
+		start := time.Now()
+		line, err := web.Dial(service).Line()
+		if err != nil || line != "welcome" {
+			t.Fatalf("%s: greeted with %q (%v)", service, line, err)
+		}
+		return time.Since(start)
+	}
+	for _, c := range []struct {
+		name, service string
+		port          int
+	}{
+		{"on a port whose number is known", "orders-db:3306", 3306},
+		{"on a port that is declared", "mail:2525", 2525},
+	} {
+		mesh.Run(c.name, func(t *testing.T) {
+			mesh.AppAt("store-1", c.port).Speaks(wire.Banner("welcome"))
+			best := greeting(t, c.service)
+			for range 9 {
+				best = min(best, greeting(t, c.service))
+			}
+			if best > 20*time.Millisecond {
+				t.Errorf("the greeting took %v at best", best)
+			}
+		})
+	}
+	mesh.Run("on an unknown port beyond the detection timeout", func(t *testing.T) {
+		mesh.AppAt("store-1", 6000).Speaks(wire.Banner("welcome"))
+		best := greeting(t, "legacy:6000")
+		for range 4 {
+			best = min(best, greeting(t, "legacy:6000"))
+		}
+		if best > 150*time.Millisecond {
+			t.Errorf("the greeting took %v at best, want at most the 100 ms of detection", best)
+		}
+	})
+	mesh.Run("and HTTP is still found on an unknown port", func(t *testing.T) {
+		wantProto(t, web.Get("http://legacy:6000/"), "HTTP/1.1")
+		wantProto(t, web.HTTP2().Get("http://legacy:6000/"), "HTTP/2.0")
+	})
+}
+
+func TestGRPCKeepsItsStatusTrailersAndStreams(t *testing.T) {
+	mesh := wire.Start(t, "protocols")
+	server := grpc.NewServer()
+	t.Cleanup(server.Stop)
+	grpc_testing.RegisterTestServiceServer(server, wire.TestService{})
+	mesh.AppAt("store-1", 9090).Does(wire.GRPC(server))
+	client := grpc_testing.NewTestServiceClient(dialGRPC(t, mesh, "stock:9090"))
+
+	t.Run("status", func(t *testing.T) {
+		_, err := client.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{
+			ResponseStatus: &grpc_testing.EchoStatus{Code: int32(codes.FailedPrecondition), Message: "sold out: 100 %"},
+		})
+		if got := status.Convert(err); got.Code() != codes.FailedPrecondition || got.Message() != "sold out: 100 %" {
+			t.Errorf("the status is %v", got)
+		}
+	})
+	t.Run("headers and trailers", func(t *testing.T) {
+		ctx := metadata.AppendToOutgoingContext(t.Context(),
+			"x-grpc-test-echo-initial", "first", "x-grpc-test-echo-trailing-bin", "last")
+		var header, trailer metadata.MD
+		if _, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer)); err != nil {
+			t.Fatal(err)
+		}
+		if h, tr := header.Get("x-grpc-test-echo-initial"), trailer.Get("x-grpc-test-echo-trailing-bin"); len(h) != 1 || h[0] != "first" || len(tr) != 1 || tr[0] != "last" {
+			t.Errorf("headers %v, trailers %v", header, trailer)
+		}
+	})
+	t.Run("a conversation", func(t *testing.T) {
+		stream, err := client.FullDuplexCall(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, size := range []int32{1, 1000, 100_000} {
+			err := stream.Send(&grpc_testing.StreamingOutputCallRequest{
+				ResponseParameters: []*grpc_testing.ResponseParameters{{Size: size}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := stream.Recv()
+			if err != nil || len(got.Payload.Body) != int(size) {
+				t.Fatalf("asked for %d bytes, got %d (%v)", size, len(got.GetPayload().GetBody()), err)
+			}
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != io.EOF {
+			t.Errorf("the conversation ends with %v, want EOF", err)
+		}
+	})
+}
+
+func dialGRPC(t *testing.T, mesh *wire.Mesh, service string) *grpc.ClientConn {
+	t.Helper()
+	c, err := grpc.NewClient("passthrough:///"+service, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return mesh.Caller("web").Dial(service), nil }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}

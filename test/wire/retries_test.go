@@ -1,0 +1,107 @@
+package wire_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+func TestRetriesRescueRequestsWithinTheirBudget(t *testing.T) {
+	mesh := wire.Start(t, "retries")
+	catalog := mesh.Apps("catalog")
+	const items = "http://catalog:8080/items"
+
+	mesh.Run("a request that fails at first succeeds", func(*testing.T) {
+		catalog.Does(wire.FailFirst(2, http.StatusServiceUnavailable))
+		mesh.Get(items).WantStatus(http.StatusOK)
+		catalog.WantRequests(3)
+	})
+	mesh.Run("attempts have an end", func(*testing.T) {
+		catalog.Does(wire.Answer(http.StatusServiceUnavailable))
+		mesh.Get(items).WantStatus(http.StatusServiceUnavailable)
+		catalog.WantRequests(4)
+	})
+	mesh.Run("a status that is not listed is an answer", func(*testing.T) {
+		catalog.Does(wire.FailFirst(1, http.StatusInternalServerError))
+		mesh.Get(items).WantStatus(http.StatusInternalServerError)
+		catalog.WantRequests(1)
+	})
+	mesh.Run("what is not idempotent is sent once", func(*testing.T) {
+		catalog.Does(wire.FailFirst(1, http.StatusServiceUnavailable))
+		mesh.Caller("web").Do(http.MethodPost, items, wire.Body("buy")).WantStatus(http.StatusServiceUnavailable)
+		catalog.WantRequests(1)
+	})
+	mesh.Run("unless the policy says that it is safe", func(t *testing.T) {
+		catalog.Does(wire.FailFirst(2, http.StatusServiceUnavailable))
+		got := mesh.Caller("web").Do(http.MethodPost, "http://catalog:8080/search", wire.Body("shoes"))
+		if body := got.WantStatus(http.StatusOK).Facts().Body; body != "shoes" {
+			t.Errorf("the repeated request has the body %q", body)
+		}
+		catalog.WantRequests(3)
+	})
+	mesh.Run("a route can switch them off", func(*testing.T) {
+		catalog.Does(wire.FailFirst(1, http.StatusServiceUnavailable))
+		mesh.Get("http://catalog:8080/checkout/1").WantStatus(http.StatusServiceUnavailable)
+		catalog.WantRequests(1)
+	})
+	mesh.Run("a slow try is given up for another", func(*testing.T) {
+		catalog.Does(wire.First(1, wire.Wait(time.Minute)))
+		mesh.Get(items).WantStatus(http.StatusOK).WantTook(500*time.Millisecond, 3*time.Second)
+		catalog.WantRequests(2)
+	})
+	mesh.Run("a client cannot ask for them", func(*testing.T) {
+		catalog.Does(wire.Answer(http.StatusInternalServerError))
+		mesh.Get(items, wire.Header("x-envoy-retry-on", "5xx"), wire.Header("x-envoy-max-retries", "5")).
+			WantStatus(http.StatusInternalServerError)
+		catalog.WantRequests(1)
+	})
+}
+
+// An application that is down answers nothing; what the caller's sidecar gets is an answer of the server's sidecar.
+func TestRetriesCountAnApplicationsOwnConnectionFailures(t *testing.T) {
+	mesh := wire.Start(t, "retries")
+	const items = "http://catalog:8080/items"
+
+	mesh.Run("refused connections", func(*testing.T) {
+		mesh.App("catalog-1").Refuse()
+		for _, got := range mesh.Caller("web").Times(20, items) {
+			got.WantStatus(http.StatusOK).WantFrom("catalog-2").WantHeader("x-heddle-failure", "")
+		}
+	})
+	mesh.Run("reset connections", func(t *testing.T) {
+		mesh.App("catalog-1").Does(wire.Reset)
+		for _, got := range mesh.Caller("web").Times(20, items) {
+			got.WantStatus(http.StatusOK).WantFrom("catalog-2")
+		}
+		if len(mesh.App("catalog-1").Requests()) == 0 {
+			t.Error("no request met the broken application, so nothing was shown")
+		}
+	})
+}
+
+func TestRetriesStayWithinTheirBudget(t *testing.T) {
+	mesh := wire.Start(t, "retries")
+	catalog := mesh.Apps("catalog")
+	const sent = 40
+
+	// All first tries wait until all are there and then fail at once; all retries wait until the rest is answered.
+	first, retried := wire.NewGate(), wire.NewGate()
+	catalog.Does(wire.FirstThen(sent, wire.Chain(first.Behind, wire.Answer(http.StatusServiceUnavailable)), retried.Behind))
+	answers := mesh.Caller("web").Begin(sent, http.MethodGet, "http://catalog:8080/items")
+	first.Waited(t, sent)
+	first.Open()
+	// A fifth of what is in flight, 40 at most, and 3 in any case.
+	retried.Waited(t, 3)
+	retried.Open()
+	got := wire.Statuses(answers())
+
+	retries := catalog.Requests() - sent
+	if retries < 3 || retries > sent/5+1 {
+		t.Errorf("%d requests were repeated, want 3 to %d", retries, sent/5+1)
+	}
+	if got[http.StatusOK] != retries || got[http.StatusServiceUnavailable] != sent-retries {
+		t.Errorf("answers are %v, want as many successes as retries (%d)", got, retries)
+	}
+}

@@ -1,0 +1,43 @@
+package wire_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
+	mesh := wire.Start(t, "timeouts")
+	catalog := mesh.App("catalog-1")
+
+	mesh.Run("a slow answer is cut off, and the application is told", func(*testing.T) {
+		left := make(chan struct{})
+		catalog.Does(wire.Abandoned(left))
+		mesh.Get("http://catalog:8080/items").WantStatus(http.StatusGatewayTimeout).WantTook(500*time.Millisecond, 3*time.Second)
+		<-left
+	})
+	mesh.Run("a client cannot change it", func(*testing.T) {
+		catalog.Does(wire.Wait(time.Second))
+		mesh.Get("http://catalog:8080/items", wire.Header("x-envoy-upstream-rq-timeout-ms", "20000")).
+			WantStatus(http.StatusGatewayTimeout)
+	})
+	mesh.Run("a route without one may take longer", func(t *testing.T) {
+		catalog.Does(wire.Stream(4, 300*time.Millisecond))
+		got := mesh.Get("http://catalog:8080/reports/1").WantStatus(http.StatusOK)
+		if string(got.Body) != "1\n2\n3\n4\n" {
+			t.Errorf("the answer is %q", got.Body)
+		}
+	})
+	mesh.Run("a stream that stands still is ended", func(t *testing.T) {
+		catalog.Does(wire.Stream(2, time.Minute))
+		start := time.Now()
+		if _, err := mesh.Caller("web").Try(t.Context(), http.MethodGet, "http://catalog:8080/reports/1"); err == nil {
+			t.Error("the answer ended as if it were complete")
+		}
+		if took := time.Since(start); took < time.Second || took > 5*time.Second {
+			t.Errorf("it was ended after %v, want a second", took)
+		}
+	})
+}
