@@ -139,7 +139,7 @@ func (s *State) takeDocument(text *model.PolicyText, source model.PolicyDocument
 // parse reads a document, nil if it has errors.
 func (s *State) parse(r ref, d model.PolicyDocument) (*policy.Document, []policy.Problem) {
 	doc, problems := policy.Parse(policy.Source{
-		Text: d.Text, File: d.File, Line: d.Line, Column: d.Column,
+		Text: d.Text, File: d.File, Line: d.Line, Column: d.Column, Pinned: d.Pinned,
 		Namespace: r.configMap.Namespace, System: r.configMap.Namespace == s.options.Namespace,
 	})
 	if policy.Failed(problems) {
@@ -187,22 +187,39 @@ func (s *State) restore(r ref, text *model.PolicyText) *document {
 // takeRefusal takes a version out of force that proxies would not have. Only another text is tried again.
 func (s *State) takeRefusal(r *model.Refusal) {
 	d := s.documents[ref{r.Policy, r.Item}]
-	if d == nil || slices.Contains(d.refused, r.Hash) {
+	if d == nil {
 		return
 	}
-	is := func(v version) bool { return v.hash == r.Hash }
-	if !slices.ContainsFunc(d.good, is) {
-		return // about a version that is long gone
+	at := slices.IndexFunc(d.good, func(v version) bool { return v.hash == r.Hash })
+	if at < 0 && d.broughtIn(r.Hash) {
+		at = 0
 	}
-	before := d.inForce()
-	d.good = slices.DeleteFunc(d.good, is)
-	d.refused = append(slices.Clone(d.refused), r.Hash)
+	if at < 0 {
+		return // about a version that is long gone, or a part that is older than what is in force
+	}
+	before, hash := d.inForce(), d.good[at].hash
+	d.good = slices.Delete(slices.Clone(d.good), at, at+1)
+	d.refused = append(slices.Clone(d.refused), hash)
 	if over := len(d.refused) - refusals; over > 0 {
 		delete(d.reasons, d.refused[0])
 		d.refused = d.refused[over:]
 	}
-	d.reasons[r.Hash] = r.Reason
+	d.reasons[hash] = r.Reason
 	s.reindexPolicy(d.ref, before, d.inForce())
+}
+
+// broughtIn says whether the version in force has a part of this hash that the good version before it had not: a
+// resource is made of parts of many versions and documents, and what was good before is not what proxies refuse.
+func (d *document) broughtIn(hash string) bool {
+	has := func(v version) bool {
+		for _, h := range v.parts {
+			if h == hash {
+				return true
+			}
+		}
+		return false
+	}
+	return len(d.good) > 0 && has(d.good[0]) && (len(d.good) == 1 || !has(d.good[1]))
 }
 
 // reindexPolicy notes what a document speaks of, and marks what it spoke of before and does now.

@@ -170,6 +170,18 @@ func TestARefusalOfAnUnknownVersionChangesNothing(t *testing.T) {
 	want(t, "changes", s.Apply(events(&model.Refusal{Policy: key("shop/none"), Item: "x", Hash: "y"})), Changes{})
 }
 
+func TestARefusedPartIsBlamedOnTheVersionThatBroughtItIn(t *testing.T) {
+	s := meshOf(aService("shop/catalog", "10.96.0.1"), aPolicy("shop/p", good))
+	s.Apply(events(aPolicy("shop/p", good+"idleTimeout: 1m\n")))
+	origins := trafficOf(s, "", "shop/catalog").Origins
+	want(t, "a part that was good before", refuse(s, origins["timeout"].Hash), Changes{})
+	refuse(s, origins["idleTimeout"].Hash)
+	want(t, "idle timeout", trafficOf(s, "", "shop/catalog").IdleTimeout, 0)
+	want(t, "timeout", timeout(s), 2*time.Second)
+	refuse(s, origins["idleTimeout"].Hash)
+	want(t, "told twice", timeout(s), 2*time.Second)
+}
+
 func TestManyRefusalsAreForgottenOldestFirst(t *testing.T) {
 	s := meshOf(aService("shop/catalog", "10.96.0.1"))
 	for i := range refusals + 5 {
@@ -201,4 +213,6 @@ func TestProblemsPointIntoThePersonsOwnFile(t *testing.T) {
 	p.Documents[0].File, p.Documents[0].Line, p.Documents[0].Column = "shop.yaml", 6, 4
 	want(t, "problem", problems(meshOf(p), "shop/p"), []string{
 		"shop.yaml:7:14: HDL1611: warning: service: there is no Service shop/catalog; correct the name, or create the Service"})
+	p.Documents[0].Pinned = true
+	want(t, "quoted", strings.HasPrefix(problems(meshOf(p), "shop/p")[0], "shop.yaml:6:4: "), true)
 }

@@ -83,10 +83,11 @@ func (s *State) reindexSlice(key model.Key, old, slice *model.Slice) {
 	whole := old == nil || slice == nil || old.Service != slice.Service || !slices.Equal(old.Ports, slice.Ports)
 	before, after := podsOf(old), podsOf(slice)
 	for pod, uid := range before {
-		if now, ok := after[pod]; whole || !ok || now != uid {
+		now, ok := after[pod]
+		if !ok || now != uid {
 			s.dirty.workloads.add(pod)
 		}
-		if _, ok := after[pod]; !ok {
+		if !ok {
 			s.podSlices.remove(pod, key)
 		}
 	}

@@ -33,6 +33,9 @@ func (d *document) refusedProblem() policy.Problem {
 
 // place finds where a path stands in the person's own file, or what is nearest around it.
 func (d *document) place(at policy.Path) (line, column int) {
+	if d.source.Pinned {
+		return d.source.Line, d.source.Column
+	}
 	if d.layout == nil {
 		d.layout = &yaml.Node{Line: 1, Column: 1}
 		var root yaml.Node

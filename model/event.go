@@ -20,6 +20,6 @@ type Event struct {
 type Refusal struct {
 	Policy Key
 	Item   string
-	Hash   string // of the refused document
+	Hash   string // of the refused document, or of the part of it that an Origin names
 	Reason string // what the proxy said
 }
