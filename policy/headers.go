@@ -55,17 +55,16 @@ func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 // changing them would break connections or lie about who calls.
 func checkChangeable(name HeaderName, at Path, p *problems) {
 	hint := ""
-	switch {
-	case name == "":
-		return
-	case name == "host":
+	switch name {
+	case "host":
 		hint = "use rewrite: {host: ...}"
-	case slices.Contains([]HeaderName{"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer", "content-length"}, name):
+	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer", "content-length":
 		hint = "it belongs to the connection (RFC 9110, 7.6.1), which the proxies end"
-	case name == "x-forwarded-client-cert" || strings.HasPrefix(string(name), "x-envoy-"):
-		hint = "it belongs to the mesh; choose another name"
 	default:
-		return
+		if name != "x-forwarded-client-cert" && !strings.HasPrefix(string(name), "x-envoy-") {
+			return
+		}
+		hint = "it belongs to the mesh; choose another name"
 	}
 	p.addKey(at, CodeReserved, hint, "%s cannot be changed", name)
 }
