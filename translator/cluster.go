@@ -157,7 +157,11 @@ func keepalive(k *model.Keepalive) *clusterv3.UpstreamConnectionOptions {
 // balance sets how endpoints are chosen.
 func balance(c *clusterv3.Cluster, o *model.Outbound) {
 	lb := o.Traffic.LoadBalancer
-	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: panicThreshold(lb.Panic)}
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
+		HealthyPanicThreshold: panicThreshold(lb.Panic),
+		// A second by default: an endpoint that is ejected soon after another change would go on failing requests.
+		UpdateMergeWindow: duration(0),
+	}
 	if o.Service.Affinity > 0 && len(lb.HashOn) == 0 {
 		// sessionAffinity ClientIP: the caller's address, which at its own sidecar is the same for all its requests.
 		c.LbPolicy = clusterv3.Cluster_MAGLEV
