@@ -60,7 +60,7 @@ func ServiceOf(s *corev1.Service) (*model.Service, error) {
 		f.NodeLocal = true
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, fmt.Errorf("Service %s: %w", f.Key, err)
+		return nil, fmt.Errorf("read Service %s: %w", f.Key, err)
 	}
 	f.Hash = hashOf(f)
 	return f, nil
@@ -125,10 +125,10 @@ func PodOf(p *corev1.Pod) (*model.Pod, error) {
 	}
 	var err error
 	if f.Addresses, err = addressesOf(addresses); err != nil {
-		return nil, fmt.Errorf("Pod %s: status.podIPs: %w", f.Key, err)
+		return nil, fmt.Errorf("read Pod %s: status.podIPs: %w", f.Key, err)
 	}
 	if f.Ports, err = podPortsOf(&p.Spec); err != nil {
-		return nil, fmt.Errorf("Pod %s: %w", f.Key, err)
+		return nil, fmt.Errorf("read Pod %s: %w", f.Key, err)
 	}
 	return f, nil
 }

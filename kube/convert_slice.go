@@ -23,7 +23,7 @@ func SliceOf(s *discoveryv1.EndpointSlice) (*model.Slice, error) {
 		}
 		number, err := portNumber(*p.Port)
 		if err != nil {
-			return nil, fmt.Errorf("EndpointSlice %s: ports: %w", f.Key, err)
+			return nil, fmt.Errorf("read EndpointSlice %s: ports: %w", f.Key, err)
 		}
 		f.Ports = append(f.Ports, model.SlicePort{Name: deref(p.Name, ""), Number: number})
 	}
@@ -31,10 +31,10 @@ func SliceOf(s *discoveryv1.EndpointSlice) (*model.Slice, error) {
 	for i := range s.Endpoints {
 		e, err := endpointOf(&s.Endpoints[i], s.Namespace)
 		if err != nil {
-			return nil, fmt.Errorf("EndpointSlice %s: endpoints[%d]: %w", f.Key, i, err)
+			return nil, fmt.Errorf("read EndpointSlice %s: endpoints[%d]: %w", f.Key, i, err)
 		}
 		if e.Address.Is4() != (s.AddressType == discoveryv1.AddressTypeIPv4) {
-			return nil, fmt.Errorf("EndpointSlice %s: endpoints[%d]: %s is no address of addressType %q", f.Key, i, e.Address, s.AddressType)
+			return nil, fmt.Errorf("read EndpointSlice %s: endpoints[%d]: %s is no address of addressType %q", f.Key, i, e.Address, s.AddressType)
 		}
 		f.Endpoints = append(f.Endpoints, e)
 	}

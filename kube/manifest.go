@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
@@ -288,7 +289,30 @@ func (p *manifestParser) typeError(data []byte, at, kind string, err error) {
 		return
 	}
 	_, value := find(p.root, at+pathAt(data, wrong.Offset))
-	p.problem(policy.CodeType, value, "%s is a %s, not a %s", orDefault(wrong.Field, kind), wrong.Value, wrong.Type)
+	is := wrong.Value
+	switch is {
+	case "object":
+		is = "mapping"
+	case "array":
+		is = "list"
+	}
+	p.problem(policy.CodeType, value, "%s is a %s, where %s belongs", orDefault(wrong.Field, kind), is, wordFor(wrong.Type))
+}
+
+// wordFor says what a person writes for a Go type.
+func wordFor(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a text (in quotes)"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Struct, reflect.Map, reflect.Pointer:
+		return "a mapping"
+	default:
+		return "a whole number (" + t.String() + ")"
+	}
 }
 
 func (p *manifestParser) node(at string) *yaml.Node {
