@@ -47,7 +47,7 @@ func (it Item) subject() string {
 	case KindTraffic:
 		owner := cmp.Or(d.Traffic.Service.Namespace, it.Namespace)
 		s := "Service " + ServiceRef{owner, d.Traffic.Service.Name}.String()
-		if owner != it.Namespace {
+		if it.Namespace != "" && owner != it.Namespace {
 			s += " for callers in " + it.Namespace
 		}
 		return s
@@ -81,8 +81,8 @@ func workload(ls Labels, namespace string) string {
 
 // contends says whether only one document can set a field: not what selects the subject, nor the rules of Access,
 // which add up.
-func (d *Document) contends(field string) bool {
-	if d.Kind == KindAccess {
+func (doc *Document) contends(field string) bool {
+	if doc.Kind == KindAccess {
 		return field == "mtls" || field == "ports"
 	}
 	return field != "service" && field != "workload"

@@ -129,6 +129,9 @@ func validate(args []string, stdin io.Reader, where policy.Where) (*report, erro
 
 func describe(it policy.Item) reportDocument {
 	d := reportDocument{File: it.Source.File, Line: it.Line, Namespace: it.Namespace, ConfigMap: it.ConfigMap, Key: it.Key}
+	if it.ConfigMap != "" {
+		d.Line = it.Source.Line
+	}
 	if it.Document != nil {
 		d.Valid, d.Kind, d.Hash = true, it.Document.Kind, it.Document.Hash
 	}
