@@ -47,8 +47,8 @@ func (it Item) subject() string {
 	case KindTraffic:
 		owner := cmp.Or(d.Traffic.Service.Namespace, it.Namespace)
 		s := "Service " + ServiceRef{owner, d.Traffic.Service.Name}.String()
-		if it.Namespace != "" && owner != it.Namespace {
-			s += " for callers in " + it.Namespace
+		if owner != it.Namespace {
+			s += " for callers in " + cmp.Or(it.Namespace, "the same namespace")
 		}
 		return s
 	case KindAccess:
