@@ -90,15 +90,15 @@ func (d *document) compare(o *document) int {
 
 // takePolicy brings the documents of a ConfigMap up to date. One that was deleted and made again under its name is
 // another ConfigMap.
-func (s *State) takePolicy(text *model.PolicyText, gone bool) {
+func (s *State) takePolicy(key model.Key, text *model.PolicyText) {
 	here := map[string]model.PolicyDocument{}
-	if !gone {
+	if text != nil {
 		for _, d := range text.Documents {
 			here[d.Item] = d
 		}
 	}
-	for _, item := range slices.Sorted(maps.Keys(s.items[text.Key])) {
-		r := ref{text.Key, item}
+	for _, item := range slices.Sorted(maps.Keys(s.items[key])) {
+		r := ref{key, item}
 		if _, ok := here[item]; !ok || s.documents[r].uid != text.UID {
 			s.dropDocument(r)
 		}

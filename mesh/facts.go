@@ -11,15 +11,15 @@ import (
 func (s *State) take(e *model.Event) {
 	switch {
 	case e.Service != nil:
-		s.takeService(e.Service, e.Gone)
+		s.takeService(e.Service.Key, left(e, e.Service))
 	case e.Slice != nil:
-		s.takeSlice(e.Slice, e.Gone)
+		s.takeSlice(e.Slice.Key, left(e, e.Slice))
 	case e.Pod != nil:
-		s.takePod(e.Pod, e.Gone)
+		s.takePod(e.Pod.Key, left(e, e.Pod))
 	case e.Node != nil:
-		s.takeNode(e.Node, e.Gone)
+		s.takeNode(e.Node.Name, left(e, e.Node))
 	case e.Policy != nil:
-		s.takePolicy(e.Policy, e.Gone)
+		s.takePolicy(e.Policy.Key, left(e, e.Policy))
 	case e.Health != nil:
 		s.takeHealth(e.Health)
 	case e.Refused != nil:
@@ -27,23 +27,27 @@ func (s *State) take(e *model.Event) {
 	}
 }
 
-func (s *State) takeService(fact *model.Service, gone bool) {
-	key := fact.Key
-	svc := s.services[key]
-	if gone {
-		if svc == nil {
-			return
-		}
-		svc.fact = nil
-	} else {
-		if svc == nil {
-			svc = &service{outbounds: map[string]*model.Outbound{}}
-			s.services[key] = svc
-		} else if reflect.DeepEqual(svc.fact, fact) {
-			return
-		}
-		svc.fact = fact
+// left is what is left of a fact after an event: nothing if it is gone.
+func left[T any](e *model.Event, fact *T) *T {
+	if e.Gone {
+		return nil
 	}
+	return fact
+}
+
+func (s *State) takeService(key model.Key, fact *model.Service) {
+	svc := s.services[key]
+	if svc == nil {
+		if fact == nil {
+			return
+		}
+		svc = &service{}
+		s.services[key] = svc
+	}
+	if reflect.DeepEqual(svc.fact, fact) {
+		return
+	}
+	svc.fact = fact
 	s.dirty.reach.add(key)
 	s.dirty.endpoints.add(key)
 	s.dirty.outbounds.add(key)
@@ -52,24 +56,17 @@ func (s *State) takeService(fact *model.Service, gone bool) {
 	s.markPodsOf(key)
 }
 
-func (s *State) takeSlice(slice *model.Slice, gone bool) {
-	key := slice.Key
+func (s *State) takeSlice(key model.Key, slice *model.Slice) {
 	old := s.slices[key]
-	if gone {
-		slice = nil
-		delete(s.slices, key)
-	} else {
-		s.slices[key] = slice
-	}
 	if old != nil {
 		s.dirty.reach.add(serviceOf(old))
-		if slice == nil || slice.Service != old.Service {
-			s.slicesOf.remove(serviceOf(old), key)
-		}
+		s.slicesOf.remove(serviceOf(old), key)
+		delete(s.slices, key)
 	}
 	if slice != nil {
 		s.dirty.reach.add(serviceOf(slice))
 		s.slicesOf.add(serviceOf(slice), key)
+		s.slices[key] = slice
 	}
 	s.reindexSlice(key, old, slice)
 }
@@ -135,39 +132,36 @@ func serviceOf(slice *model.Slice) model.Key {
 	return model.Key{Namespace: slice.Key.Namespace, Name: slice.Service}
 }
 
-func (s *State) takePod(pod *model.Pod, gone bool) {
-	key := pod.Key
+func (s *State) takePod(key model.Key, pod *model.Pod) {
 	old := s.pods[key]
 	if old != nil {
 		s.nodePods.remove(old.Node, key)
-	}
-	if gone {
 		delete(s.pods, key)
-	} else {
-		s.pods[key] = pod
-		s.nodePods.add(pod.Node, key)
 	}
-	if gone || old != nil && old.UID != pod.UID {
+	if pod != nil {
+		s.nodePods.add(pod.Node, key)
+		s.pods[key] = pod
+	}
+	if pod == nil || old != nil && old.UID != pod.UID {
 		delete(s.health, key) // what was found out about another pod says nothing about this one
 	}
 	s.dirty.workloads.add(key)
 	s.markServicesOf(key)
 }
 
-func (s *State) takeNode(node *model.Node, gone bool) {
-	old := s.nodes[node.Name]
-	if gone {
-		delete(s.nodes, node.Name)
-	} else {
-		s.nodes[node.Name] = node
+func (s *State) takeNode(name string, node *model.Node) {
+	old := s.nodes[name]
+	delete(s.nodes, name)
+	if node != nil {
+		s.nodes[name] = node
 		if old != nil && *old == *node {
 			return
 		}
 	}
-	for slice := range s.nodeSlices[node.Name] {
+	for slice := range s.nodeSlices[name] {
 		s.dirty.reach.add(serviceOf(s.slices[slice]))
 	}
-	for pod := range s.nodePods[node.Name] {
+	for pod := range s.nodePods[name] {
 		s.dirty.workloads.add(pod)
 		s.markServicesOf(pod)
 	}

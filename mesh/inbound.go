@@ -41,35 +41,36 @@ func receive(number uint16, declared model.PodPort, targets []target) inbound {
 
 // setProtocol picks the protocol. One that is declared wins over one that is known by the number, and this over
 // detection; a Service's word wins over the pod's, and an older Service's over a younger one's.
-func (in *inbound) setProtocol(declared model.PodPort, targets []target) {
-	rank := func(p model.Protocol, declared bool) int {
-		switch {
-		case declared:
-			return 2
-		case p != model.Detect:
-			return 1
-		}
-		return 0
-	}
-	var winner *target
-	best := -1
-	for i := range targets {
-		if r := rank(targets[i].port.Protocol, targets[i].port.Declared); r > best {
-			best, winner = r, &targets[i]
-		}
-	}
-	if winner == nil || rank(declared.Protocol, declared.Declared) > best {
-		in.port.Protocol, in.port.Declared = declared.Protocol, declared.Declared
-		return
-	}
-	in.port.Protocol, in.port.Declared = winner.port.Protocol, winner.port.Declared
+func (in *inbound) setProtocol(pod model.PodPort, targets []target) {
+	best, winner := model.PodPort{}, model.Key{}
 	for _, t := range targets {
-		if t.port.Declared && t.port.Protocol != winner.port.Protocol {
+		said := model.PodPort{Protocol: t.port.Protocol, Declared: t.port.Declared}
+		if certainty(said) > certainty(best) {
+			best, winner = said, t.svc.fact.Key
+		}
+	}
+	if certainty(pod) > certainty(best) {
+		best = pod
+	}
+	in.port.Protocol, in.port.Declared = best.Protocol, best.Declared
+	for _, t := range targets {
+		if t.port.Declared && t.port.Protocol != best.Protocol {
 			in.notices = append(in.notices, serviceNotice(t.svc.fact.Key, fmt.Sprintf(
 				"port %d is declared %s, but Service %s, which is older, declares the same port %d of its pods %s, and so it is received; declare the same in both",
-				t.port.Number, t.port.Protocol, winner.svc.fact.Key, in.port.Number, winner.port.Protocol)))
+				t.port.Number, t.port.Protocol, winner, in.port.Number, best.Protocol)))
 		}
 	}
+}
+
+// certainty is how well a port's protocol is known.
+func certainty(p model.PodPort) int {
+	switch {
+	case p.Declared:
+		return 2
+	case p.Protocol != model.Detect:
+		return 1
+	}
+	return 0
 }
 
 // setFromTraffic takes what the policy of one more Service asks for.

@@ -23,3 +23,14 @@ func (s *State) Services() []model.Key {
 func (s *State) Pods() []model.Key {
 	return slices.SortedFunc(maps.Keys(s.workloads), model.Key.Compare)
 }
+
+// Views lists the Outbound views that there are of a Service, that of all callers first.
+func (s *State) Views(key model.Key) []View {
+	var all []View
+	if svc := s.services[key]; svc != nil {
+		for _, audience := range sorted(svc.outbounds) {
+			all = append(all, View{audience, key})
+		}
+	}
+	return all
+}
