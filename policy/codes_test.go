@@ -123,3 +123,12 @@ func TestTooManyProblemsAreCutOffAndSaidSo(t *testing.T) {
 		t.Errorf("none of the problems is %s; the last is %s", want, problems[maxProblems])
 	}
 }
+
+func TestWeightsThatAProxyCannotAddUpAreRefused(t *testing.T) {
+	text := "kind: Traffic\nservice: a\nroutes:\n- name: r\n  to:\n" + strings.Repeat("  - {service: a, weight: 1000000}\n", 4295)
+	_, problems := Parse(Source{Text: text})
+	want := "-:6:3: HDL1201: routes[0].to: the weights sum to 4295000000, more than 4294967295; write smaller weights; only their proportion counts"
+	if len(problems) != 1 || problems[0].String() != want {
+		t.Errorf("got %v\nwant %s", problems, want)
+	}
+}

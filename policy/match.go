@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -30,6 +31,11 @@ func (m *Match) validate(at Path, p *problems) {
 		p.add(at.Field("method"), CodeMethod, "leave method out to match all", `"*" is not a method`)
 	}
 	checkMethods(m.Methods, at.Field("methods"), p)
+	for _, name := range slices.Sorted(maps.Keys(m.Query)) {
+		if name == "" || len(name) > 1024 {
+			p.addKey(at.Field("query").Key(name), CodeName, "write 1 to 1024 characters", "%q cannot be the name of a query parameter", clip(name))
+		}
+	}
 }
 
 // PathMatch looks at a path.

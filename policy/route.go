@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -45,6 +46,8 @@ func checkWeights(to []Target, at Path, p *problems) {
 	switch {
 	case len(with) > 0 && len(without) > 0:
 		p.add(at.Index(without[0]), CodeWeightless, "write a weight for each", "has no weight beside others that do, and gets 1")
+	case sum > math.MaxUint32:
+		p.add(at, CodeRange, "write smaller weights; only their proportion counts", "the weights sum to %d, more than %d", sum, uint32(math.MaxUint32))
 	case len(with) > 0 && sum == 0:
 		p.add(at, CodeWeights, "write a weight above 0", "the weights sum to 0, so that no request has a target")
 	}
