@@ -7,12 +7,15 @@
 //
 // The work of a change does not grow with the mesh. Each event marks what may look different because of it, by
 // reverse indexes (pod to slices, slice to Service, Service to the Services whose routes name it), and Apply
-// works the marks off in stages, each of which may only mark later ones:
+// works the marks off in stages, each of which may only mark for later ones:
 //
-//	documents   texts of policies are parsed; the last good version is kept      documents.go
-//	reach       slices, pods, nodes and health become endpoints and hops         reach.go
-//	traffic     policies become one resolved Traffic per Service and audience    traffic.go, targets.go
-//	views       Endpoints, Outbound and Workload are put together and compared   views.go, workload.go
+//	facts       indexes are kept, and texts of policies parsed: the last good version counts   facts.go, documents.go
+//	reach       slices, pods, nodes and health become endpoints, hops and instances             reach.go, health.go
+//	traffic     policies become one resolved Traffic per Service and audience                   traffic.go, targets.go
+//	views       Endpoints, Outbound and Workload are put together and compared                  views.go, workload.go, inbound.go
+//	report      writers of policies are told what has effect, and what has to be saved          status.go, notices.go
+//
+// What a field of the policy language becomes stands in the file of its name: retries.go, match.go and so on.
 //
 // A view that is equal to the one before is not reported. Only a change of mesh-wide defaults visits everything.
 package mesh

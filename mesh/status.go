@@ -57,6 +57,9 @@ func (d *document) statusNow() PolicyStatus {
 	switch {
 	case now.Accepted: // what was found out about an older version would point at the wrong lines
 		now.Problems = append(now.Problems, d.joined...)
+		slices.SortStableFunc(now.Problems, func(a, b policy.Problem) int {
+			return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		})
 	case slices.Contains(d.refused, d.hash):
 		now.Problems = append(now.Problems, d.refusedProblem())
 	}

@@ -114,7 +114,11 @@ func (j *join) resolveTarget(d destination, called model.Port) model.Target {
 	t.Port = number
 	if !ok {
 		t.Missing = fmt.Sprintf("Service %s has no port %d", t.Service, number)
-		j.tell(d.source, d.at, policy.CodeNoPort, "write the port that is meant", "%s: this share of calls to port %d is answered 503", t.Missing, called.Number)
+		share := "this share"
+		if d.target.Port == 0 {
+			share = fmt.Sprintf("this share of calls to port %d", called.Number)
+		}
+		j.tell(d.source, d.at, policy.CodeNoPort, "write the port that is meant", "%s: %s is answered 503", t.Missing, share)
 		return t
 	}
 	t.Port = port.Number

@@ -64,8 +64,13 @@ func TestATargetsPortIsTheOneWrittenElseTheSameNumberElseTheOnlyOne(t *testing.T
 	want(t, "port 80", of(0), []string{"shop/one:8080[] 1", "shop/two:80[] 1", "shop/two:81[] 1", missing82})
 	want(t, "port 90", of(1), []string{"shop/one:8080[] 1", "shop/two:90[] 1 missing: Service shop/two has no port 90", "shop/two:81[] 1", missing82})
 	want(t, "TCP port 100", of(2)[0], "shop/one:100[] 1 missing: Service shop/one has no port 100")
-	want(t, "first problem", problems(s, "shop/p")[0],
-		"-:5:66: HDL1612: warning: routes[0].to[3]: Service shop/two has no port 82: this share of calls to port 80 is answered 503; write the port that is meant")
+	const hint = " is answered 503; write the port that is meant"
+	want(t, "problems", problems(s, "shop/p"), []string{
+		"-:5:8: HDL1612: warning: routes[0].to[0]: Service shop/one has no port 100: this share of calls to port 100" + hint,
+		"-:5:24: HDL1612: warning: routes[0].to[1]: Service shop/two has no port 90: this share of calls to port 90" + hint,
+		"-:5:24: HDL1612: warning: routes[0].to[1]: Service shop/two has no port 100: this share of calls to port 100" + hint,
+		"-:5:66: HDL1612: warning: routes[0].to[3]: Service shop/two has no port 82: this share" + hint,
+	})
 }
 
 func TestHTTPRulesForTCPAreTold(t *testing.T) {

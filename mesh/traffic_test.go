@@ -121,8 +121,8 @@ routes:
 	want(t, "closeness", s.Endpoints(key("shop/catalog")).Prefer, model.PreferNone)
 	want(t, "problems", problems(s, "web/consumer"), []string{
 		"-:3:1: HDL1508: warning: healthCheck: has no effect from namespace web, since pods of shop run it; write it in the Service's own namespace",
-		"-:7:3: HDL1508: warning: routes[0].rateLimit: has no effect from namespace web, since pods of shop enforce it; write it in the Service's own namespace",
 		"-:4:42: HDL1614: warning: loadBalancer.locality: has no effect from namespace web, since all callers share the list of endpoints; write it in the Service's own namespace",
+		"-:7:3: HDL1508: warning: routes[0].rateLimit: has no effect from namespace web, since pods of shop enforce it; write it in the Service's own namespace",
 	})
 }
 
