@@ -49,7 +49,7 @@ func (c *client) refuse(f *flight, reason string) {
 			bad++
 			continue
 		}
-		rest = append(rest, it.entry.slot.id)
+		rest = append(rest, it.slot.id)
 	}
 	if bad == 0 && c.dialect == sotw && (f.typ == Cluster || f.typ == Listener) {
 		return // it takes a whole response or nothing, and nothing tells which part it was
@@ -85,14 +85,17 @@ func blames(t Type, reason, name string) bool {
 
 // condemn records that this proxy refused v. Once enough proxies did, nobody gets it any more.
 func (c *client) condemn(t Type, v *version, reason string) {
+	e := v.entry
+	if e == nil {
+		return // a placeholder, which stands in no layer
+	}
 	if v.refused == nil {
 		v.refused = map[string]string{}
 	}
 	v.refused[c.proxy] = reason
-	c.subs[t].dirty.set(v.entry.slot.id) // the last good version, if there is one
-	verdict := &Verdict{Resource: v.Resource, Layer: v.entry.layer.name, Proxies: len(v.refused)}
+	c.subs[t].dirty.set(e.slot.id) // the last good version, if there is one
+	verdict := &Verdict{Resource: v.Resource, Layer: e.layer.name, Proxies: len(v.refused)}
 	c.tell(Event{Kind: Condemned, Type: t, Reason: reason, Verdict: verdict})
-	e := v.entry
 	if v.withdrawn || len(v.refused) < min(c.rules.quorum, c.store.proxies(e.layer)) {
 		return
 	}

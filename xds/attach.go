@@ -112,7 +112,7 @@ func (s *subscription) uses(used *bitset) {
 		return
 	}
 	for _, it := range s.flight.items {
-		used.set(it.entry.slot.id)
+		used.set(it.slot.id)
 	}
 	for _, sl := range s.flight.removed {
 		used.set(sl.id)

@@ -76,6 +76,7 @@ type flight struct {
 // item is a resource in a response.
 type item struct {
 	*version
+	slot    *slot
 	offered bool // before it was asked for
 	fresh   bool // changed since the last response; always so in delta
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
 // removal is a resource to be said gone once nothing can point to it any more.
@@ -100,14 +102,15 @@ func (c *client) complete(f *flight) {
 	sub := c.subs[f.typ]
 	fresh := bitset{}
 	for _, it := range f.items {
-		fresh.set(it.entry.slot.id)
+		fresh.set(it.slot.id)
 	}
 	for id := range sub.held.all() {
 		if fresh.has(id) {
 			continue
 		}
-		if v, _ := c.lookup(f.typ, c.store.tables[f.typ].slots[id]); v != nil {
-			f.items = append(f.items, item{version: v})
+		sl := c.store.tables[f.typ].slots[id]
+		if v, _ := c.lookup(f.typ, sl); v != nil {
+			f.items = append(f.items, item{version: v, slot: sl})
 			f.size += v.sotw.Len()
 		}
 	}
@@ -120,12 +123,13 @@ func (c *client) collect(f *flight, id uint32) {
 	v, exists := c.lookup(f.typ, sl)
 	switch {
 	case v != nil:
-		f.items = append(f.items, item{version: v, offered: sub.offered.has(id), fresh: true})
+		f.items = append(f.items, item{version: v, slot: sl, offered: sub.offered.has(id), fresh: true})
 		f.size += v.delta.Len()
 		sub.held.set(id)
 		sub.gone.clear(id)
 		c.stays(f.typ, id)
 	case exists: // withheld
+	case f.typ == Route && sub.named.has(id) && !sub.held.has(id) && c.placehold(f, sl):
 	case c.dialect == sotw && (f.typ == Endpoints || f.typ == Route): // there is no way to say it
 		sub.held.clear(id)
 	case c.dialect == delta && sub.held.has(id) && !sub.gone.has(id) && stage(f.typ) > 0:
@@ -137,6 +141,20 @@ func (c *client) collect(f *flight, id uint32) {
 		sub.gone.clear(id)
 	}
 	sub.offered.clear(id)
+}
+
+// placehold answers a request for a route that does not exist with one that has no routes, so that requests get 404.
+// To be told that it is gone does not help an Envoy: it then gives up its own time limit as well, the listener warms
+// for ever, and one that has just started never becomes ready (seen with Envoy 1.40).
+func (c *client) placehold(f *flight, sl *slot) bool {
+	r, err := NewResource(sl.name, &routev3.RouteConfiguration{Name: sl.name})
+	if err != nil {
+		return false // no name that a route could have
+	}
+	f.items = append(f.items, item{version: &version{Resource: r}, slot: sl, fresh: true})
+	f.size += r.delta.Len()
+	c.subs[f.typ].held.set(sl.id)
+	return true
 }
 
 // stays forgets a removal that was noticed and not said yet.

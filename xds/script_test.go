@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"fmt"
+	"hash/crc32"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,11 +18,13 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 // TestConversationsFollowTheProtocol runs testdata/*.txt. Each file is one rule, told as a conversation; the verbs
@@ -85,6 +88,11 @@ func newScript(t *testing.T) *script {
 		Observer: &s.events,
 		MaxNames: 10, MaxStreams: 2, Accepts: 1, Burst: 5,
 	})
+	for _, name := range []string{"l", "other"} { // routes that scripts ask for and do not publish
+		if _, err := s.resource(Route, name, "empty"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return s
 }
 
@@ -251,10 +259,18 @@ func sample(t Type, name, label string) proto.Message {
 	case Endpoints:
 		return &endpointv3.ClusterLoadAssignment{ClusterName: name, NamedEndpoints: map[string]*endpointv3.Endpoint{label: {}}}
 	case Route:
+		if label == "empty" {
+			return &routev3.RouteConfiguration{Name: name}
+		}
 		return &routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{Name: label, Domains: []string{"*"}}}}
 	default:
+		router, err := anypb.New(&routerv3.Router{})
+		if err != nil {
+			panic(err) // a fixed message
+		}
 		hcm, err := anypb.New(&hcmv3.HttpConnectionManager{
-			StatPrefix: name,
+			StatPrefix:  name,
+			HttpFilters: []*hcmv3.HttpFilter{{Name: "router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router}}},
 			RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{
 				Rds: &hcmv3.Rds{RouteConfigName: name, ConfigSource: ads()},
 			},
@@ -264,6 +280,10 @@ func sample(t Type, name, label string) proto.Message {
 		}
 		return &listenerv3.Listener{
 			Name: name, Metadata: stamp,
+			Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+				Address: "10.96.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 1 + uint32(crc32.ChecksumIEEE([]byte(name)))%65535},
+			}}},
+			BindToPort: wrapperspb.Bool(false),
 			FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 				Name: "http", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: hcm},
 			}}}},

@@ -13,8 +13,16 @@ func (c *client) open(t Type) *subscription {
 }
 
 // know takes over what the proxy says it has from an earlier stream. What it has in the version that it is to have
-// is not sent again; what is gone since is removed.
+// is not sent again; what is gone since is removed. Endpoints that a cluster on its way waits for do not count as
+// known, whatever the proxy has: it waits for them to be sent.
 func (c *client) know(t Type, versions map[string]string) {
+	if clusters := c.subs[Cluster]; t == Endpoints && clusters != nil && clusters.flight != nil {
+		for _, it := range clusters.flight.items {
+			for _, name := range it.uses {
+				delete(versions, name)
+			}
+		}
+	}
 	sub := c.subs[t]
 	trusted := c.trusts(t)
 	for name, version := range versions {
@@ -128,7 +136,7 @@ func (f *flight) offers(sl *slot) bool {
 		return false
 	}
 	for _, it := range f.items {
-		if it.offered && it.entry.slot == sl {
+		if it.offered && it.slot == sl {
 			return true
 		}
 	}
