@@ -156,8 +156,8 @@ type Regex string
 
 // What a regular expression may cost. Every sidecar compiles it, and Envoy is told not to judge it again.
 const (
-	maxRegex     = 1024 // bytes
-	maxRegexSize = 2000 // nodes after repetitions are written out
+	maxRegex     = 1024  // bytes
+	maxRegexSize = 10000 // characters and ranges of characters after repetitions are written out; RE2 takes that many in 8 MB
 )
 
 func (Regex) form() form { return form{name: "RE2 expression"} }
@@ -171,7 +171,7 @@ func (r *Regex) setText(s string) *flaw {
 		return flawf(CodeRegex, "write it as https://github.com/google/re2/wiki/Syntax says", "%s", clip(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
 	}
 	if size := regexSize(re); size > maxRegexSize {
-		return flawf(CodeRegexSize, fmt.Sprintf("repeat less: up to %d are good", maxRegexSize), "the expression has %d nodes when its repetitions are written out", size)
+		return flawf(CodeRegexSize, fmt.Sprintf("repeat less: up to %d are good", maxRegexSize), "the expression has %d characters and ranges when its repetitions are written out", size)
 	}
 	*r = Regex(s)
 	return nil
@@ -181,8 +181,11 @@ func (r *Regex) setText(s string) *flaw {
 // millions of instructions.
 func regexSize(re *syntax.Regexp) int {
 	size := 1
-	if re.Op == syntax.OpLiteral {
+	switch re.Op {
+	case syntax.OpLiteral:
 		size = len(re.Rune)
+	case syntax.OpCharClass:
+		size = len(re.Rune) / 2
 	}
 	for _, sub := range re.Sub {
 		size += regexSize(sub)
