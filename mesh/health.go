@@ -19,28 +19,20 @@ func (s *State) takeHealth(r *model.HealthReport) {
 		return
 	}
 	f := finding{r.Port, r.Reason}
-	_, known := s.health[r.Pod][f]
-	switch {
-	case known != r.Healthy:
+	if s.health[r.Pod].has(f) != r.Healthy {
 		return // nothing new: known to be bad, or not known to be bad
-	case r.Healthy:
-		delete(s.health[r.Pod], f)
-		if len(s.health[r.Pod]) == 0 {
-			delete(s.health, r.Pod)
-		}
-	default:
-		if s.health[r.Pod] == nil {
-			s.health[r.Pod] = map[finding]struct{}{}
-		}
-		s.health[r.Pod][f] = struct{}{}
+	}
+	if r.Healthy {
+		s.health.remove(r.Pod, f)
+	} else {
+		s.health.add(r.Pod, f)
 	}
 	s.markServicesOf(r.Pod)
 }
 
 // found says whether there is a finding of that kind about a pod's port.
 func (s *State) found(pod model.Key, port uint16, reason model.Finding) bool {
-	_, ok := s.health[pod][finding{port, reason}]
-	return ok
+	return s.health[pod].has(finding{port, reason})
 }
 
 // ejectFailing marks endpoints unhealthy whose requests failed in a row, but no larger share than outlier detection

@@ -33,51 +33,49 @@ type Changes struct {
 type State struct {
 	options Options
 
-	// Facts.
-	slices map[model.Key]*model.Slice
-	pods   map[model.Key]*model.Pod
-	nodes  map[string]*model.Node
-	health map[model.Key]map[finding]struct{} // unhealthy findings by pod
-
-	// Policies.
-	documents     map[ref]*document
-	items         index[model.Key, string]                   // by ConfigMap
-	meshDocuments set[ref]                                   // in force, of kind Mesh
-	meshLevel     level                                      // the same, in order of precedence
-	builtin       level                                      // what holds without any document
-	policiesOf    index[model.Key, ref]                      // Service: documents in force that speak of it
-	kept          map[ref]model.SavedPolicy                  // what is saved
-	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
-	referrers     index[model.Key, model.Key]                // the other way round: Service: those whose routes name it
-
-	// Services with what was derived of them.
-	services map[model.Key]*service
-
-	// Reverse indexes: what has to be looked at again when the key changes.
+	// Facts beside Services, and by what to find them: whatever an index has under a key may differ when the key's
+	// object changes.
+	slices     map[model.Key]*model.Slice
+	pods       map[model.Key]*model.Pod
+	nodes      map[string]*model.Node
+	health     index[model.Key, finding]   // pod: why it is not healthy
 	slicesOf   index[model.Key, model.Key] // Service: its slices
 	podSlices  index[model.Key, model.Key] // pod: slices that list it
 	nodeSlices index[string, model.Key]    // node: slices with an endpoint on it
 	nodePods   index[string, model.Key]    // node: pods on it
-	claims     claims
 
-	workloads map[model.Key]*workload
+	// Policies.
+	documents     map[ref]*document
+	items         index[model.Key, string]                   // ConfigMap: keys of its data
+	policiesOf    index[model.Key, ref]                      // Service: documents in force that speak of it
+	meshDocuments set[ref]                                   // in force, of kind Mesh
+	meshLevel     level                                      // the same, in order of precedence
+	builtin       level                                      // what holds without any document
+	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
+	referrers     index[model.Key, model.Key]                // the other way round, Service: those whose routes name it
+	kept          map[ref]model.SavedPolicy                  // what is saved
+
+	// What was derived.
+	services  map[model.Key]*service
+	workloads map[model.Key]*workload // by pod
 	settings  *model.Settings
-	defaults  *resolved      // for Services that no policy speaks of
-	notices   map[Notice]int // how many owners say so
+	defaults  *resolved      // Traffic of Services that no policy speaks of
+	claims    claims         // of Services on addresses
+	notices   map[Notice]int // how many views say so
 
 	dirty dirty
 }
 
 // service is a Service and what was derived of it, stage by stage.
 type service struct {
-	fact      *model.Service
+	fact      *model.Service // nil once it is gone, until the end of that Apply
 	reach     reach
-	traffic   map[string]*resolved       // by audience
-	outbounds map[string]*model.Outbound // by audience
+	claimed   claim                // on each of wants
+	wants     []netip.AddrPort     // addresses that it needs listeners at
+	traffic   map[string]*resolved // by audience
 	endpoints *model.Endpoints
+	outbounds map[string]*model.Outbound // by audience
 	notices   []Notice
-	claimed   claim
-	wants     []netip.AddrPort // addresses that it has claims on
 }
 
 // workload is a view with the notices that its making gave.
@@ -98,7 +96,14 @@ type dirty struct {
 }
 
 func newDirty() dirty {
-	return dirty{documents: set[ref]{}, traffic: set[model.Key]{}, reach: set[model.Key]{}, endpoints: set[model.Key]{}, outbounds: set[model.Key]{}, workloads: set[model.Key]{}}
+	return dirty{
+		documents: set[ref]{},
+		traffic:   set[model.Key]{},
+		reach:     set[model.Key]{},
+		endpoints: set[model.Key]{},
+		outbounds: set[model.Key]{},
+		workloads: set[model.Key]{},
+	}
 }
 
 // New makes a State that knows no facts yet.
@@ -108,24 +113,24 @@ func New(o Options) *State {
 		slices:        map[model.Key]*model.Slice{},
 		pods:          map[model.Key]*model.Pod{},
 		nodes:         map[string]*model.Node{},
-		health:        map[model.Key]map[finding]struct{}{},
-		services:      map[model.Key]*service{},
+		health:        index[model.Key, finding]{},
 		slicesOf:      index[model.Key, model.Key]{},
 		podSlices:     index[model.Key, model.Key]{},
 		nodeSlices:    index[string, model.Key]{},
 		nodePods:      index[string, model.Key]{},
-		claims:        claims{},
-		workloads:     map[model.Key]*workload{},
-		notices:       map[Notice]int{},
-		dirty:         newDirty(),
-		builtin:       builtinLevel(),
 		documents:     map[ref]*document{},
 		items:         index[model.Key, string]{},
-		meshDocuments: set[ref]{},
 		policiesOf:    index[model.Key, ref]{},
-		kept:          map[ref]model.SavedPolicy{},
+		meshDocuments: set[ref]{},
+		builtin:       builtinLevel(),
 		targets:       map[model.Key]map[model.Key][]model.Labels{},
 		referrers:     index[model.Key, model.Key]{},
+		kept:          map[ref]model.SavedPolicy{},
+		services:      map[model.Key]*service{},
+		workloads:     map[model.Key]*workload{},
+		claims:        claims{},
+		notices:       map[Notice]int{},
+		dirty:         newDirty(),
 	}
 	for _, saved := range o.Saved {
 		s.kept[ref{saved.ConfigMap, saved.Item}] = saved

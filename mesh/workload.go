@@ -39,16 +39,12 @@ func (s *State) updateWorkload(key model.Key, ch *Changes) bool {
 }
 
 func (s *State) workloadOf(pod *model.Pod) workload {
-	node := s.nodes[pod.Node]
 	w := workload{view: &model.Workload{
 		Pod:       pod,
 		Namespace: pod.Key.Namespace,
-		Location:  model.Location{Node: pod.Node},
+		Location:  s.locationOf(pod),
 		Settings:  s.settings,
 	}}
-	if node != nil {
-		w.view.Location.Zone, w.view.Location.Region = node.Zone, node.Region
-	}
 	targets, declared := s.targetsOf(pod), map[uint16]model.PodPort{}
 	for _, p := range slices.Backward(pod.Ports) {
 		declared[p.Number] = p
@@ -96,4 +92,21 @@ func lists(slice *model.Slice, pod *model.Pod) bool {
 	return slices.ContainsFunc(slice.Endpoints, func(e model.SliceEndpoint) bool {
 		return e.Pod == pod.Key.Name && (e.PodUID == "" || e.PodUID == pod.UID)
 	})
+}
+
+// Location says where a pod is, sidecar or not; false if the pod is not known.
+func (s *State) Location(pod model.Key) (model.Location, bool) {
+	p := s.pods[pod]
+	if p == nil {
+		return model.Location{}, false
+	}
+	return s.locationOf(p), true
+}
+
+func (s *State) locationOf(pod *model.Pod) model.Location {
+	at := model.Location{Node: pod.Node}
+	if node := s.nodes[pod.Node]; node != nil {
+		at.Zone, at.Region = node.Zone, node.Region
+	}
+	return at
 }
