@@ -137,7 +137,10 @@ func (p *Plane) Run(ctx context.Context) error {
 		<-running.Done()
 		p.ready.Store(false)
 		defer stopLoop() // the loop answers streams until they have ended
-		return server.stop(p.options.Drain)
+		if err := server.stop(p.options.Drain); err != nil {
+			p.log.Warn().Err(err).Dur("drain", p.options.Drain).Msg("ended the streams that were left; their sidecars connect again elsewhere")
+		}
+		return nil
 	})
 	err = group.Wait()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {

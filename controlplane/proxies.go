@@ -86,8 +86,8 @@ func captureOf(node *corev3.Node) (translator.Capture, error) {
 
 // attach counts a stream of a pod's sidecar in, and publishes what only it sees if it is the first.
 func (p *publisher) attach(pod model.Key, capture translator.Capture) ([]xds.Layer, error) {
-	w := p.state.Workload(pod)
-	if w == nil {
+	at, known := p.state.Location(pod)
+	if !known {
 		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", pod)
 	}
 	px := p.proxies[pod]
@@ -95,7 +95,7 @@ func (p *publisher) attach(pod model.Key, capture translator.Capture) ([]xds.Lay
 		return nil, status.Error(codes.InvalidArgument, fmt.Sprintf("pod %s is connected with other capture metadata", pod))
 	}
 	if px == nil {
-		px = &proxy{pod: pod, at: w.Location, capture: capture}
+		px = &proxy{pod: pod, at: at, capture: capture}
 		p.proxies[pod] = px
 		p.arrive(px)
 	}

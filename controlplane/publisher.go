@@ -153,7 +153,7 @@ func (p *publisher) endpointsAt(layer xds.Layer, e *model.Endpoints, k model.Key
 func (p *publisher) inbound(px *proxy) {
 	w := p.state.Workload(px.pod)
 	if w == nil {
-		return // the pod is gone; its sidecar drains with what it has until it disconnects
+		return // a gRPC client without a sidecar; or the pod is gone, and its sidecar drains with what it has
 	}
 	p.metrics.translated("inbound")
 	p.put(podLayer(px.pod), unit{"inbound", px.pod}, messages(translator.Inbound(w, px.capture)))

@@ -1,0 +1,183 @@
+// Package proxyless shows gRPC's own xDS client at work against the control plane: no sidecar, SotW, by name.
+package proxyless
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/xds"
+
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/test/loopback"
+)
+
+func TestAGRPCClientWithoutASidecarBalancesAndFollowsItsEndpoints(t *testing.T) {
+	network := loopback.Reserve(t)
+	folder, manifest := exampleIn(t, network)
+	client := dial(t, startControlPlane(t, folder), "xds:///greeter.shop:9000")
+	for _, host := range []string{"20.1", "20.2"} {
+		serve(t, addressIn(network, host)+":9000")
+	}
+
+	seen := callUntil(t, client, func(seen map[string]int) bool { return len(seen) == 2 })
+	t.Logf("two endpoints: %v", seen)
+
+	text, err := os.ReadFile(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	withdrawn := addressIn(network, "20.1")
+	edited := strings.Replace(string(text), "["+withdrawn+"], conditions: {ready: true}", "["+withdrawn+"], conditions: {ready: false}", 1)
+	if edited == string(text) {
+		t.Fatal("the example does not hold the endpoint to withdraw")
+	}
+	if err := os.WriteFile(manifest, []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const inARow = 20
+	only := 0
+	callUntil(t, client, func(map[string]int) bool {
+		if call(t, client) == addressIn(network, "20.2") {
+			only++
+		} else {
+			only = 0
+		}
+		return only == inARow
+	})
+}
+
+// callUntil calls until enough was seen, or half a minute is over.
+func callUntil(t *testing.T, client grpc_testing.TestServiceClient, enough func(map[string]int) bool) map[string]int {
+	t.Helper()
+	seen := map[string]int{}
+	deadline := time.Now().Add(30 * time.Second)
+	for !enough(seen) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within half a minute; seen: %v", seen)
+		}
+		seen[call(t, client)]++
+	}
+	return seen
+}
+
+// call says which address answered.
+func call(t *testing.T, client grpc_testing.TestServiceClient) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	r, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Username
+}
+
+// exampleIn writes the example with its pods at addresses of the network.
+func exampleIn(t *testing.T, network netip.Prefix) (folder, file string) {
+	t.Helper()
+	text, err := os.ReadFile("../../examples/proxyless-grpc.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := network.Addr().As4()
+	moved := strings.ReplaceAll(string(text), "10.1.", fmt.Sprintf("%d.%d.", b[0], b[1]))
+	folder = t.TempDir()
+	file = filepath.Join(folder, "mesh.yaml")
+	if err := os.WriteFile(file, []byte(moved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return folder, file
+}
+
+func addressIn(network netip.Prefix, host string) string {
+	b := network.Addr().As4()
+	return fmt.Sprintf("%d.%d.%s", b[0], b[1], host)
+}
+
+// startControlPlane gives the path of its socket.
+func startControlPlane(t *testing.T, folder string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "heddle-") // a unix socket's path is at most 107 bytes, which t.TempDir may exceed
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "ads.sock")
+	plane := controlplane.New(controlplane.Options{
+		Source: kube.NewFolder(kube.FolderOptions{Dir: folder}), Socket: socket, Unredirected: true, Drain: time.Millisecond, Log: zerolog.Nop(),
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- plane.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error("control plane:", err)
+		}
+	})
+	return socket
+}
+
+// dial gives a client that finds its server by xDS, with a bootstrap as gRPC's documentation (gRFC A27) has it.
+func dial(t *testing.T, socket, target string) grpc_testing.TestServiceClient {
+	t.Helper()
+	bootstrap := fmt.Sprintf(`{
+		"xds_servers": [{"server_uri": "unix://%s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
+		"node": {"id": "shop/client"}
+	}`, socket)
+	resolver, err := xds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(resolver))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return grpc_testing.NewTestServiceClient(conn)
+}
+
+// server answers with its own address.
+type server struct {
+	grpc_testing.UnimplementedTestServiceServer
+	address string
+}
+
+func (s server) UnaryCall(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+	return &grpc_testing.SimpleResponse{Username: s.address}, nil
+}
+
+func serve(t *testing.T, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	grpc_testing.RegisterTestServiceServer(s, server{address: host})
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-ended; err != nil {
+			t.Error("server:", err)
+		}
+	})
+}
