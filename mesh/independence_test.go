@@ -61,7 +61,7 @@ func TestAChangeTouchesOnlyTheViewsThatDependOnIt(t *testing.T) {
 			events(aService("ns1/s11", "10.96.0.12", ports(model.Port{Name: "http", Number: 80, Protocol: model.GRPC, Declared: true}))),
 			Changes{Outbounds: []View{view("ns1/s11")}}},
 		{"a Service that a route of another one names loses the port",
-			events(aService("ns1/s11", "10.96.0.12", ports(model.Port{Name: "http", Number: 81}, model.Port{Name: "x", Number: 82}))),
+			events(aService("ns1/s11", "10.96.0.12", ports(number(81, model.HTTP), number(82, model.HTTP)))),
 			Changes{Outbounds: []View{view("ns1/s10"), view("ns1/s11")}, Endpoints: []model.Key{key("ns1/s11")}}},
 		{"a new Service", events(aService("ns1/new", "10.96.9.9")),
 			Changes{Outbounds: []View{view("ns1/new")}, Endpoints: []model.Key{key("ns1/new")}}},

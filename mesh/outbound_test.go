@@ -3,6 +3,7 @@ package mesh
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -109,4 +110,12 @@ func TestPortsThatTheMeshLeavesAloneAreNamed(t *testing.T) {
 	s := meshOf(aService("shop/web", "10.96.0.1", func(s *model.Service) { s.Ignored = []string{"53/UDP", "9/SCTP"} }))
 	want(t, "notices", s.Notices(), []Notice{{"Service", web,
 		"the mesh carries TCP only: ports 53/UDP, 9/SCTP go past it as without a mesh"}})
+}
+
+func TestAPortOfUnknownProtocolIsToldWithItsRemedy(t *testing.T) {
+	s := meshOf(aService("shop/web", "10.96.0.1", ports(model.Port{Number: 7777}, model.Port{Number: 3306, Protocol: model.TCP})))
+	want(t, "notices", s.Notices(), []Notice{{"Service", web,
+		"port 7777 does not say what it carries: until a client sends its first bytes, for at most 100ms, nothing is passed on; begin the port's name with http-, grpc- or tcp-, or set appProtocol"}})
+	s.Apply(events(aPolicy("heddle-system/mesh", "kind: Mesh\ndetectionTimeout: 20ms")))
+	want(t, "one notice, with the new timeout", strings.Contains(s.Notices()[0].Text, "20ms") && len(s.Notices()) == 1, true)
 }

@@ -76,7 +76,7 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 		for audience, resolved := range svc.traffic {
 			svc.outbounds[audience], lost = s.outboundView(svc, audience, resolved)
 		}
-		notices = serviceNotices(svc.fact, lost)
+		notices = s.serviceNotices(svc.fact, lost)
 	}
 	svc.notices = s.replaceNotices(svc.notices, notices, ch)
 	var changed []View
@@ -124,13 +124,20 @@ func (s *State) outboundView(svc *service, audience string, r *resolved) (*model
 	return out, lost
 }
 
-func serviceNotices(svc *model.Service, lost []netip.AddrPort) []Notice {
+// serviceNotices says what of a Service works less well than it could.
+func (s *State) serviceNotices(svc *model.Service, lost []netip.AddrPort) []Notice {
 	var all []Notice
 	say := func(format string, args ...any) {
 		all = append(all, serviceNotice(svc.Key, fmt.Sprintf(format, args...)))
 	}
 	if len(svc.Ignored) > 0 {
 		say("the mesh carries TCP only: ports %s go past it as without a mesh", strings.Join(svc.Ignored, ", "))
+	}
+	for _, p := range svc.Ports {
+		if p.Protocol == model.Detect {
+			say("port %d does not say what it carries: until a client sends its first bytes, for at most %s, nothing is passed on; begin the port's name with http-, grpc- or tcp-, or set appProtocol",
+				p.Number, s.settings.DetectionTimeout)
+		}
 	}
 	if len(lost) > 0 && svc.Kind == model.ClusterIP {
 		say("an older Service has the address %s: calls to it follow that Service's policy; delete one of the two", lost[0])
