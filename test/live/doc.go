@@ -1,0 +1,24 @@
+// Package live tests the whole way from a write to the API server to the requests that meet it, while traffic runs
+// through real Envoys: what is created, changed and deleted, an API server that dies, a Heddle that restarts, a policy
+// that is broken or refused. Every request is counted, and none may fail.
+//
+//	m := start(t)
+//	catalog := m.pod("catalog-1")
+//	m.service("catalog")
+//	m.slice("catalog", ready(catalog))
+//	load := m.load("catalog")             // 100 requests per second from the pod web, once it answers
+//	m.policy("catalog", "timeout: 2s")    // and so on
+//	load.finish()                         // fails the test if any request failed
+//
+// All of it is test files:
+//
+//	mesh_test.go      a namespace of a real API server, its pods with their sidecars, and what tests write there
+//	plane_test.go     the control plane, in this process or in one that can be killed
+//	load_test.go      the traffic
+//	*_live_test.go    the tests, by what happens to the mesh
+//	latency_test.go   how long a write takes to reach traffic, for make bench
+//
+// An API server refuses loopback addresses for pods, and without root there are no others. So pods are written there
+// with addresses of 10.1.0.0/16, and the events of the source are moved into a loopback network of the test's own on
+// their way to the control plane (plane_test.go). All else is what runs in a cluster.
+package live

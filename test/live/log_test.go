@@ -1,0 +1,37 @@
+package live
+
+import (
+	"bytes"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+)
+
+// transcript keeps what somebody said, and shows it if the test fails.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func newTranscript(t testing.TB, who string) *transcript {
+	s := &transcript{}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			t.Logf("log of %s:\n%s", who, s.text.String())
+		}
+	})
+	return s
+}
+
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *transcript) logger() zerolog.Logger {
+	return zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true, TimeFormat: "15:04:05"}).With().Timestamp().Logger()
+}

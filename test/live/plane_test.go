@@ -1,0 +1,247 @@
+package live
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+// setting is all that a control plane must know of a test, in a form that another process can read.
+type setting struct {
+	Kubeconfig string
+	Namespace  string       // the one that the test is about; nothing of others is seen
+	Network    netip.Prefix // where pods really are
+	Socket     string
+}
+
+// make prepares a control plane as heddle serve does, but that its sidecars may be without redirection.
+func (s setting) make(o controlplane.Options) (*controlplane.Plane, error) {
+	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: s.Kubeconfig})
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	if o.LastGood, err = kube.NewRevisions(config, o.Log); err != nil {
+		return nil, err
+	}
+	o.Source, o.Socket, o.Unredirected = moved{cluster, s}, s.Socket, true
+	return controlplane.New(o), nil
+}
+
+// moved is a source whose pods are in a loopback network, and which says nothing of other tests' namespaces.
+type moved struct {
+	source controlplane.Source
+	to     setting
+}
+
+func (m moved) Run(ctx context.Context, out func([]model.Event)) error {
+	return m.source.Run(ctx, func(events []model.Event) {
+		var ours []model.Event
+		for _, e := range events {
+			if e, ok := m.move(e); ok {
+				ours = append(ours, e)
+			}
+		}
+		if len(ours) > 0 {
+			out(ours)
+		}
+	})
+}
+
+func (m moved) move(e model.Event) (model.Event, bool) {
+	switch {
+	case e.Service != nil:
+		return e, e.Service.Key.Namespace == m.to.Namespace
+	case e.Policy != nil:
+		return e, e.Policy.Key.Namespace == m.to.Namespace
+	case e.Slice != nil:
+		s := *e.Slice
+		s.Endpoints = append([]model.SliceEndpoint(nil), s.Endpoints...)
+		for i := range s.Endpoints {
+			s.Endpoints[i].Address = m.to.loopback(s.Endpoints[i].Address)
+		}
+		e.Slice = &s
+		return e, s.Key.Namespace == m.to.Namespace
+	case e.Pod != nil:
+		p := *e.Pod
+		p.Addresses = nil
+		for _, a := range e.Pod.Addresses {
+			p.Addresses = append(p.Addresses, m.to.loopback(a))
+		}
+		e.Pod = &p
+		return e, p.Key.Namespace == m.to.Namespace
+	}
+	return e, true
+}
+
+// loopback is where the pod of an address really is.
+func (s setting) loopback(a netip.Addr) netip.Addr { return within(s.Network, a) }
+
+// within is the address in a /16 that has the last two bytes of a.
+func within(network netip.Prefix, a netip.Addr) netip.Addr {
+	n, b := network.Addr().As4(), a.As4()
+	return netip.AddrFrom4([4]byte{n[0], n[1], b[2], b[3]})
+}
+
+// plane is a running control plane and what was seen of it.
+type plane struct {
+	*record
+	registry *prometheus.Registry // nil for one in another process
+	stop     func()               // what is done at the test's end if not before
+}
+
+// serve runs a control plane in this process. Its stop is a graceful one.
+func (w *world) serve() *plane { return w.serveOn(w.setting) }
+
+func (w *world) serveOn(s setting) *plane {
+	w.t.Helper()
+	p := &plane{record: newRecord(), registry: prometheus.NewRegistry()}
+	control, err := s.make(controlplane.Options{Registry: p.registry, Observer: p.record, Log: w.log.logger()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.stop = background(w.t, "control plane", control.Run)
+	return p
+}
+
+// background runs f until the function that it gives is called, or the test ends.
+func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+// childVariable holds the setting of a control plane that is a process of its own: this test binary, run again.
+const childVariable = "HEDDLE_LIVE_CONTROL_PLANE"
+
+// fork runs a control plane in a process of its own. Its stop is kill -9.
+func (w *world) fork() *plane {
+	w.t.Helper()
+	text, err := json.Marshal(w.setting)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	cmd.Stderr = w.log
+	p := &plane{record: newRecord()}
+	p.stop = w.process(cmd, func(out io.Reader) {
+		for events := json.NewDecoder(out); ; {
+			var e xds.Event
+			if events.Decode(&e) != nil {
+				return // killed
+			}
+			p.Observe(e)
+		}
+	})
+	return p
+}
+
+// process starts a command whose output read takes; what it gives kills it. The process does not outlive this one.
+func (w *world) process(cmd *exec.Cmd, read func(io.Reader)) (kill func()) {
+	w.t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		// The kernel sends Pdeathsig when the thread that started the process ends; see prctl(2).
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			read(bufio.NewReader(out))
+			_ = cmd.Wait() // says that it was killed
+		}
+	}()
+	if err := <-started; err != nil {
+		w.t.Fatal(err)
+	}
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill() // fails only if it has ended by itself, which its log explains
+		<-ended
+	})
+	w.t.Cleanup(kill)
+	return kill
+}
+
+// child is the control plane in a process of its own: it tells what it sees on stdout.
+func child(text string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	var s setting
+	err := json.Unmarshal([]byte(text), &s)
+	if err == nil {
+		err = runChild(ctx, s, stdout, zerolog.New(stderr))
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func runChild(ctx context.Context, s setting, stdout io.Writer, log zerolog.Logger) error {
+	control, err := s.make(controlplane.Options{Observer: &teller{to: json.NewEncoder(stdout)}, Log: log})
+	if err != nil {
+		return err
+	}
+	return control.Run(ctx)
+}
+
+// teller writes events down.
+type teller struct {
+	mu sync.Mutex
+	to *json.Encoder
+}
+
+func (*teller) Applied(mesh.Changes) {}
+
+func (o *teller) Observe(e xds.Event) {
+	if e.Verdict != nil {
+		e.Verdict = nil // holds a message
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.to.Encode(e); err != nil && !errors.Is(err, syscall.EPIPE) {
+		panic(err)
+	}
+}
