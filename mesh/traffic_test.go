@@ -36,6 +36,7 @@ func TestAPolicyInACallersNamespaceHoldsForThatNamespaceAlone(t *testing.T) {
 	if s.Outbound(View{Key: key("shop/catalog")}) != shared {
 		t.Error("the view of all others was made anew")
 	}
+	want(t, "views", s.Views(key("shop/catalog")), []View{{Key: key("shop/catalog")}, {"web", key("shop/catalog")}})
 	own := trafficOf(s, "web", "shop/catalog")
 	want(t, "the caller's", own.Timeout, 5*time.Second)
 	want(t, "the producer's", own.IdleTimeout, time.Minute)
