@@ -189,6 +189,7 @@ func (s *stage) play(ctx, running context.Context, group *errgroup.Group) error 
 	case err != nil:
 		return err
 	}
+	fmt.Fprintf(s.options.Notes, "all are ready; load begins\n")
 	return newPerformance(s, shoppers).run(ctx)
 }
 

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,8 +14,9 @@ type performance struct {
 	shoppers *application
 	output   output
 	began    time.Time
-	period   time.Time // since when the last edit is measured
-	last     Report    // the one before, since the start
+	loaded   time.Duration // for how long there was load; 0 while there is
+	period   time.Time     // since when the last edit is measured
+	last     Report        // the one before, since the start
 	moods    map[string]bool
 }
 
@@ -33,7 +35,7 @@ func newPerformance(s *stage, shoppers *application) *performance {
 // run keeps the load up until ctx ends or the time is up, and shows what happens.
 func (p *performance) run(ctx context.Context) error {
 	p.began = time.Now()
-	p.period = p.began.Add(-flushEvery)
+	p.period = p.start()
 	p.mood.begin(p.began)
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -46,12 +48,16 @@ func (p *performance) run(ctx context.Context) error {
 		defer close(ended)
 		load(loading, p.shoppers, p.options.Rate)
 	}()
-	showErr := p.showUntil(ended)
+	err := p.showUntil(ctx, ended)
+	if err != nil || ctx.Err() != nil {
+		err = errors.Join(err, p.output.close(nil), p.unfinished())
+	}
 	stop()
 	<-ended
-	if ctx.Err() != nil || showErr != nil {
-		return errors.Join(showErr, p.output.close(nil), p.unfinished())
+	if err != nil || ctx.Err() != nil {
+		return err
 	}
+	p.loaded = p.options.For
 	return p.finish(ctx)
 }
 
@@ -63,13 +69,15 @@ func (p *performance) unfinished() error {
 	return nil
 }
 
-// showUntil shows a frame now and then until the load has ended.
-func (p *performance) showUntil(ended <-chan struct{}) error {
+// showUntil shows a frame now and then until the load has ended, or ctx.
+func (p *performance) showUntil(ctx context.Context, ended <-chan struct{}) error {
 	frames := time.NewTicker(frameEvery)
 	defer frames.Stop()
 	for {
 		select {
 		case <-ended:
+			return nil
+		case <-ctx.Done():
 			return nil
 		case now := <-frames.C:
 			if err := p.output.show(p.scene(now)); err != nil {
@@ -89,8 +97,8 @@ func (p *performance) finish(ctx context.Context) error {
 		return errors.Join(p.output.close(nil), errInterrupted)
 	}
 	s := p.scene(time.Now())
-	s.total.Seconds = p.options.For.Seconds()
-	s.total.Disagreements = append(s.since.Disagreements, p.measure(p.began.Add(-flushEvery), s.total.Seconds).checkCounts(p.ledger.read())...)
+	s.total.Routes = s.since.Routes // what was before an edit had other weights
+	s.total.Disagreements = append(s.since.Disagreements, p.measure(p.start(), 1).checkCounts(p.ledger.read())...)
 	if err := p.output.close(&s); err != nil {
 		return fmt.Errorf("show the result: %w", err)
 	}
@@ -100,7 +108,10 @@ func (p *performance) finish(ctx context.Context) error {
 	return nil
 }
 
-// measure gives what was measured since a time.
+// start is where the first slot of the load begins; there was nothing to count before.
+func (p *performance) start() time.Time { return p.began.Add(-flushEvery) }
+
+// measure gives what was measured since a time, which was so many seconds of load.
 func (p *performance) measure(since time.Time, seconds float64) measured {
 	return measured{
 		seconds: max(seconds, frameEvery.Seconds()),
@@ -117,12 +128,13 @@ func (p *performance) scene(now time.Time) scene {
 		p.period = from
 		p.ledger.begin()
 	}
+	lasted := cmp.Or(p.loaded, now.Sub(p.began))
 	since := p.measure(maxTime(p.period, h.changed.Add(settle)), 1)
 	s := scene{
-		now: now, elapsed: now.Sub(p.began), folder: p.options.Folder, sidecars: len(p.pods), rate: p.options.Rate,
-		live:  p.measure(now.Add(-liveFor), min(liveFor, now.Sub(p.began)).Seconds()).report(),
+		now: now, elapsed: lasted, folder: p.options.Folder, sidecars: len(p.pods), rate: p.options.Rate,
+		live:  p.measure(now.Add(-liveFor), min(liveFor, lasted).Seconds()).report(),
 		since: since.report(),
-		total: p.measure(p.began.Add(-flushEvery), now.Sub(p.began).Seconds()).report(),
+		total: p.measure(p.start(), lasted.Seconds()).report(),
 	}
 	s.since.Disagreements = since.disagreements(p.ledger.read())
 	p.tell(now, s.total)

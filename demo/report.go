@@ -2,6 +2,7 @@ package demo
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 
@@ -11,7 +12,7 @@ import (
 
 // Report is what the sidecars measured in a period, beside what the policies ask for. It is what -o json prints.
 type Report struct {
-	Seconds       float64        `json:"seconds"`
+	Seconds       float64        `json:"seconds"` // of load
 	Edges         []Edge         `json:"edges"`
 	Routes        []Route        `json:"routes"`
 	Retries       []Retries      `json:"retries"`
@@ -132,7 +133,7 @@ func (m measured) report() Report {
 
 func (m measured) edge(e observe.Edge) Edge {
 	return Edge{
-		Source: e.Source, Destination: e.Service.String(), Requests: e.Requests(), RPS: float64(e.Requests()) / m.seconds,
+		Source: e.Source, Destination: e.Service.String(), Requests: e.Requests(), RPS: round(float64(e.Requests()) / m.seconds),
 		Success: optional(e.Success()), P50: optional(e.Latency.Quantile(0.50)),
 		P95: optional(e.Latency.Quantile(0.95)), P99: optional(e.Latency.Quantile(0.99)),
 	}
@@ -142,8 +143,12 @@ func optional(v float64, ok bool) *float64 {
 	if !ok {
 		return nil
 	}
+	v = round(v)
 	return &v
 }
+
+// round keeps four digits after the point: more would only be noise.
+func round(v float64) float64 { return math.Round(v*1e4) / 1e4 }
 
 // total is all that a source sent to the pods of a Service, whatever subset.
 type total struct {
@@ -209,7 +214,7 @@ func (m measured) routes() []Route {
 			}
 			for i, s := range f.shares {
 				r.Targets = append(r.Targets, Target{Destination: s.to.service.String(), Subset: s.to.subset,
-					Wanted: s.part, Share: got[i] / max(sum, 1)})
+					Wanted: round(s.part), Share: round(got[i] / max(sum, 1))})
 			}
 			out = append(out, r)
 		}

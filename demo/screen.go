@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,6 +117,26 @@ func arrow(source, destination string) string { return short(source) + " → " +
 
 func short(name string) string { return strings.TrimPrefix(name, "shop/") }
 
+// outsideIn orders edges as a request travels: first those of callers that nobody calls.
+func outsideIn(edges []Edge) []Edge {
+	var out []Edge
+	for left := edges; len(left) > 0; {
+		var first, later []Edge
+		for _, e := range left {
+			if slices.ContainsFunc(left, func(o Edge) bool { return o.Destination == e.Source && o.Source != e.Source }) {
+				later = append(later, e)
+			} else {
+				first = append(first, e)
+			}
+		}
+		if len(first) == 0 { // they call each other in a circle
+			return append(out, later...)
+		}
+		out, left = append(out, first...), later
+	}
+	return out
+}
+
 // number is a cell in a column of numbers.
 func number(text, colour string) cell { return cell{text, -column, colour} }
 
@@ -126,7 +147,7 @@ func (s scene) edges(c *canvas) {
 	for _, e := range s.live.Edges {
 		live[arrow(e.Source, e.Destination)] = e
 	}
-	for _, e := range s.total.Edges {
+	for _, e := range outsideIn(s.total.Edges) {
 		name := arrow(e.Source, e.Destination)
 		now := live[name]
 		c.add(cell{name, c.names, ""}, number(fmt.Sprint(e.Requests), ""), number(fmt.Sprintf("%.1f", now.RPS), ""),
@@ -164,13 +185,13 @@ func milliseconds(v *float64) string {
 }
 
 func (s scene) splits(c *canvas) {
-	c.add(cell{"WHERE ROUTES LEAD", c.names, c.bold}, number("policy", c.dim), number("measured", c.dim))
+	c.add(cell{"WHERE ROUTES LEAD", c.names, c.bold}, number("wanted", c.dim), number("got", c.dim))
 	measured := map[string]Route{}
 	for _, r := range s.since.Routes {
 		measured[r.Source+r.Service+r.Route] = r
 	}
 	for _, r := range s.total.Routes {
-		name := short(r.Service) + ", route " + r.Route
+		name := short(r.Service) + "/" + r.Route
 		now := measured[r.Source+r.Service+r.Route] // nothing right after an edit
 		for i, t := range r.Targets {
 			if i > 0 {
@@ -220,7 +241,7 @@ func (s scene) protected() []string {
 		has[arrow(e.Source, e.Destination)] = true
 	}
 	var names []string
-	for _, e := range s.total.Edges {
+	for _, e := range outsideIn(s.total.Edges) {
 		if name := arrow(e.Source, e.Destination); has[name] {
 			names = append(names, name)
 		}
@@ -278,7 +299,11 @@ func (s scene) lastEdit(c *canvas) {
 			last = append(last, n)
 		}
 	}
-	c.add(cell{"LAST EDIT", 0, c.bold}, cell{s.inForce(), 0, c.dim})
+	where := ""
+	if len(last) > 0 && !s.heard.changed.Before(last[0].at) {
+		where = s.inForce()
+	}
+	c.add(cell{"LAST EDIT", 0, c.bold}, cell{where, 0, c.dim})
 	if len(last) == 0 {
 		c.add(cell{"  none yet: change a weight in catalog.yaml, for example", 0, c.dim})
 	}
@@ -292,10 +317,7 @@ func (s scene) lastEdit(c *canvas) {
 
 // inForce says where the last edit is in force.
 func (s scene) inForce() string {
-	switch {
-	case s.heard.changed.IsZero():
-		return ""
-	case s.heard.acked == 0:
+	if s.heard.acked == 0 {
 		return "  on its way to the sidecars"
 	}
 	return fmt.Sprintf("  in force at %d of %d sidecars after %s", s.heard.acked, s.sidecars, s.heard.took.Round(time.Millisecond))

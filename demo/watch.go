@@ -28,7 +28,8 @@ type watcher struct {
 	ready    bool
 	pods     map[model.Key]*model.Pod
 	services map[model.Key]netip.Addr
-	texts    map[document]string
+	latest   map[document]string // texts, as they are now
+	inForce  map[document]string // texts, as they were when they were accepted last
 	news     []news
 	change   *change // the last one; nil before the first
 }
@@ -70,7 +71,8 @@ const ackTime = 2 * time.Second
 func newWatcher(source controlplane.Source) *watcher {
 	return &watcher{
 		source: source, synced: make(chan struct{}), state: mesh.New(mesh.Options{Namespace: controlplane.DefaultNamespace}),
-		pods: map[model.Key]*model.Pod{}, services: map[model.Key]netip.Addr{}, texts: map[document]string{},
+		pods: map[model.Key]*model.Pod{}, services: map[model.Key]netip.Addr{},
+		latest: map[document]string{}, inForce: map[document]string{},
 	}
 }
 
@@ -86,7 +88,6 @@ func (w *watcher) Run(ctx context.Context, out func([]model.Event)) error {
 func (w *watcher) take(now time.Time, events []model.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	edited := map[document][]string{}
 	for _, e := range events {
 		switch {
 		case e.Pod != nil:
@@ -94,12 +95,17 @@ func (w *watcher) take(now time.Time, events []model.Event) {
 		case e.Service != nil && len(e.Service.Addresses) > 0:
 			put(w.services, e.Service.Key, e.Service.Addresses[0], e.Gone)
 		case e.Policy != nil:
-			w.edit(e.Policy, e.Gone, edited)
+			w.read(e.Policy, e.Gone)
 		}
 	}
 	ch := w.state.Apply(events)
+	for _, n := range w.edits(now, ch.Policies) {
+		if w.ready {
+			w.add(n)
+		}
+	}
 	if w.ready {
-		w.tell(now, ch, edited)
+		w.follow(now, ch)
 	}
 	if !w.ready && slices.ContainsFunc(events, func(e model.Event) bool { return e.Synced }) {
 		w.ready = true
@@ -115,47 +121,49 @@ func put[K comparable, V any](m map[K]V, k K, v V, gone bool) {
 	m[k] = v
 }
 
-// edit notes how the documents of a policy ConfigMap differ from before.
-func (w *watcher) edit(p *model.PolicyText, gone bool, edited map[document][]string) {
-	now := map[document]string{}
-	if !gone {
-		for _, d := range p.Documents {
-			now[document{p.Key, d.Item}] = d.Text
-		}
+// read takes in the texts of a policy ConfigMap.
+func (w *watcher) read(p *model.PolicyText, gone bool) {
+	maps.DeleteFunc(w.latest, func(d document, _ string) bool { return d.configMap == p.Key })
+	if gone {
+		return
 	}
-	for d := range w.texts {
-		if _, stays := now[d]; d.configMap == p.Key && !stays {
-			delete(w.texts, d)
-		}
-	}
-	for d, text := range now {
-		if before, known := w.texts[d]; known {
-			edited[d] = edits(before, text)
-		}
-		w.texts[d] = text
+	for _, d := range p.Documents {
+		w.latest[document{p.Key, d.Item}] = d.Text
 	}
 }
 
-// tell turns changes into news.
-func (w *watcher) tell(now time.Time, ch mesh.Changes, edited map[document][]string) {
-	if len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) > 0 || ch.Settings {
-		w.change = &change{at: now, acked: map[string]bool{}}
-	}
-	for _, s := range ch.Policies {
+// edits tells how policies differ from what was in force before.
+func (w *watcher) edits(now time.Time, changed []mesh.PolicyStatus) []news {
+	var out []news
+	for _, s := range changed {
 		d := document{s.ConfigMap, s.Item}
 		switch {
 		case s.Gone:
-			w.add(news{now, newsPolicy, d.String() + " removed"})
+			out = append(out, news{now, newsPolicy, d.String() + " removed"})
+			delete(w.inForce, d)
 		case s.Accepted:
-			w.add(news{now, newsPolicy, d.String() + ": " + orElse(strings.Join(edited[d], ", "), "in force")})
+			text := d.String() + " is in force"
+			if before, known := w.inForce[d]; known {
+				text = d.String() + ": " + orElse(strings.Join(edits(before, w.latest[d]), ", "), "as it was before")
+			}
+			out = append(out, news{now, newsPolicy, text})
+			w.inForce[d] = w.latest[d]
 		default:
-			w.add(news{now, newsWrong, d.String() + " refused: the last good version stays in force"})
+			out = append(out, news{now, newsWrong, d.String() + " refused: what was good before stays in force"})
 		}
 		for _, problem := range s.Problems {
 			if problem.Severity == policy.Error {
-				w.add(news{now, newsWrong, problem.String()})
+				out = append(out, news{now, newsWrong, problem.String()})
 			}
 		}
+	}
+	return out
+}
+
+// follow begins to watch a change on its way to the sidecars.
+func (w *watcher) follow(now time.Time, ch mesh.Changes) {
+	if len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) > 0 || ch.Settings {
+		w.change = &change{at: now, acked: map[string]bool{}}
 	}
 	if len(ch.Policies) == 0 {
 		for _, k := range ch.Endpoints {

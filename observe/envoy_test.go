@@ -22,6 +22,8 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -29,6 +31,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/observe"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 )
@@ -115,30 +118,42 @@ func TestWhatARealEnvoyPushesBecomesTheSignalsOfWhatItsCallersMet(t *testing.T) 
 	}
 	v := pushed(t, observer, 55)
 	stop()
-	if len(v.Edges) != 1 || len(v.Targets) != 2 || len(v.Routes) != 2 {
-		t.Fatalf("got %d edges, %d targets, %d routes: %+v", len(v.Edges), len(v.Targets), len(v.Routes), v)
+
+	catalog := model.Key{Namespace: "shop", Name: "catalog"}
+	ofLatency := cmpopts.IgnoreFields(observe.Sample{}, "Latency")
+	ofConnections := cmpopts.IgnoreFields(observe.Sample{}, "Connections")
+	want := observe.View{
+		Edges: []observe.Edge{{Source: "shop/web-1", Service: catalog, Port: 80,
+			Sample: observe.Sample{Classes: [6]uint64{2: 53, 5: 2}}}},
+		Targets: []observe.Target{
+			{Source: "shop/web-1", Service: catalog, Port: 80, Subset: "version=v1", State: observe.State{Members: 1, Healthy: 1},
+				Sample: observe.Sample{Classes: [6]uint64{2: 43, 5: 2}, Timeouts: 2, Retries: 3, Rescued: 3}},
+			{Source: "shop/web-1", Service: catalog, Port: 80, Subset: "version=v2", State: observe.State{Members: 1, Healthy: 1},
+				Sample: observe.Sample{Classes: [6]uint64{2: 10}}},
+		},
+		Routes: []observe.Route{
+			{Source: "shop/web-1", Service: catalog, Route: "canary", Sample: observe.Sample{Classes: [6]uint64{2: 10}}},
+			{Source: "shop/web-1", Service: catalog, Route: "default",
+				Sample: observe.Sample{Classes: [6]uint64{2: 43, 5: 2}, Timeouts: 2, Retries: 3, Rescued: 3}},
+		},
 	}
-	e, v1, v2 := v.Edges[0], v.Targets[0], v.Targets[1]
-	if e.Source != "shop/web-1" || e.Service.String() != "shop/catalog" || e.Port != 80 {
-		t.Errorf("the edge is %s to %s:%d", e.Source, e.Service, e.Port)
+	if diff := cmp.Diff(want, v, ofLatency, ofConnections); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if e.Requests() != 55 || e.Failures() != 2 || e.Latency.Count() != 55 {
-		t.Errorf("the caller met %d requests, %d failures, %d times; want 55, 2, 55", e.Requests(), e.Failures(), e.Latency.Count())
+	wantLatency(t, v.Edges[0].Latency)
+}
+
+// wantLatency: most of the requests were fast, and the two that timed out after 200 ms are in it.
+func wantLatency(t *testing.T, h observe.Histogram) {
+	t.Helper()
+	if h.Count() != 55 {
+		t.Errorf("%d of 55 requests have a time", h.Count())
 	}
-	if p50, _ := e.Latency.Quantile(0.5); p50 > 50 {
+	if p50, ok := h.Quantile(0.5); !ok || p50 > 50 {
 		t.Errorf("p50 is %v ms", p50)
 	}
-	if p99, _ := e.Latency.Quantile(0.99); p99 < 190 {
-		t.Errorf("p99 is %v ms: the two that timed out after 200 ms are missing", p99)
-	}
-	if v1.Requests() != 45 || v1.Subset != "version=v1" || v2.Requests() != 10 || v2.Subset != "version=v2" {
-		t.Errorf("targets: %s had %d, %s had %d", v1.Subset, v1.Requests(), v2.Subset, v2.Requests())
-	}
-	if v1.Retries != 3 || v1.Rescued != 3 || v1.Timeouts != 2 {
-		t.Errorf("retries %d, rescued %d, timeouts %d; want 3, 3, 2", v1.Retries, v1.Rescued, v1.Timeouts)
-	}
-	if v.Routes[0].Route != "canary" || v.Routes[0].Requests() != 10 || v.Routes[1].Requests() != 45 {
-		t.Errorf("routes: %+v", v.Routes)
+	if p99, ok := h.Quantile(0.99); !ok || p99 < 190 {
+		t.Errorf("p99 is %v ms: the two that timed out are missing", p99)
 	}
 }
 

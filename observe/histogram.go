@@ -12,8 +12,8 @@ type Histogram struct {
 	counts []uint64  // one more than bounds: the last is what is above all of them
 }
 
-// newHistogram makes one from counts that are cumulative, as they come from a sidecar.
-func newHistogram(bounds []float64, cumulative []uint64, total uint64) Histogram {
+// NewHistogram makes one from counts that are cumulative, as they come from a sidecar.
+func NewHistogram(bounds []float64, cumulative []uint64, total uint64) Histogram {
 	h := Histogram{bounds: bounds, counts: make([]uint64, len(bounds)+1)}
 	var below uint64
 	for i, c := range append(slices.Clip(cumulative), total) {

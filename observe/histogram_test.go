@@ -19,7 +19,7 @@ func histogramOf(times ...float64) Histogram {
 			}
 		}
 	}
-	return newHistogram(bounds(), cumulative, uint64(len(times)))
+	return NewHistogram(bounds(), cumulative, uint64(len(times)))
 }
 
 func TestQuantilesAreInterpolatedWithinABucket(t *testing.T) {
@@ -76,7 +76,7 @@ func TestQuantilesOfASumAreThoseOfAllTimesTogether(t *testing.T) {
 }
 
 func TestAHistogramWithOtherBoundsIsLeftOut(t *testing.T) {
-	h := histogramOf(1, 2).plus(newHistogram([]float64{7}, []uint64{1}, 1))
+	h := histogramOf(1, 2).plus(NewHistogram([]float64{7}, []uint64{1}, 1))
 	if h.Count() != 2 {
 		t.Errorf("counted %d, want the 2 that share their bounds", h.Count())
 	}

@@ -198,7 +198,7 @@ func readHistogram(h *dto.Histogram) Histogram {
 	for i, b := range h.GetBucket() {
 		bounds[i], counts[i] = b.GetUpperBound(), b.GetCumulativeCount()
 	}
-	return newHistogram(bounds, counts, h.GetSampleCount())
+	return NewHistogram(bounds, counts, h.GetSampleCount())
 }
 
 // service reads ob|namespace|service|port and what may follow.
