@@ -67,6 +67,51 @@ func TestConsistentHashingKeepsLikeRequestsAtOnePod(t *testing.T) {
 	})
 }
 
+func TestSessionAffinityKeepsACallerAtOnePod(t *testing.T) {
+	mesh := wire.Start(t, "consistent-hash")
+	web := mesh.Caller("web")
+	pod := web.Get("http://by-affinity:8080/").WantStatus(http.StatusOK).Facts().Pod
+	for _, got := range web.Times(20, "http://by-affinity:8080/") {
+		got.WantFrom(pod)
+	}
+}
+
+func TestLoadBalancersChooseAsTheySay(t *testing.T) {
+	mesh := wire.Start(t, "load-balancer")
+	web := mesh.Caller("web")
+	const n = 300
+
+	mesh.Run("one after the other", func(t *testing.T) {
+		for pod, got := range wire.Pods(web.Times(n, "http://in-turn:8080/")) {
+			if got != n/3 {
+				t.Errorf("%s answered %d of %d requests, want a third", pod, got, n)
+			}
+		}
+	})
+	mesh.Run("at random", func(t *testing.T) {
+		for pod, got := range wire.Pods(web.Times(n, "http://at-random:8080/")) {
+			wire.WantShare(t, pod, got, n, 1.0/3)
+		}
+	})
+	mesh.Run("where least is under way", func(t *testing.T) {
+		// A request that meets the slow pod stays there, so it gets the next only if it is both of the two pods that are
+		// looked at: one of nine times.
+		const n = 90
+		gate := wire.NewGate()
+		mesh.App("catalog-1").Does(gate.Behind)
+		var answers []func() []*wire.Response
+		for i := range n {
+			answers = append(answers, web.Begin(1, http.MethodGet, "http://least-busy:8080/"))
+			mesh.Eventually("the request arrives", func() bool { return mesh.Apps("catalog").Requests() == i+1 })
+		}
+		wire.WantShare(t, "the busy pod", len(mesh.App("catalog-1").Requests()), n, 1.0/9)
+		gate.Open()
+		for _, wait := range answers {
+			wait()
+		}
+	})
+}
+
 func TestPodsInTheCallersZoneComeFirst(t *testing.T) {
 	mesh := wire.Start(t, "locality")
 	web := mesh.Caller("web")

@@ -14,7 +14,7 @@ import (
 
 // patience is how long a test waits for what should take a moment: an answer, or a condition to come true. It is
 // only ever reached by a test that fails, or by a machine in great trouble.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Caller calls Services as a pod does: through its sidecar.
 type Caller struct {
@@ -64,6 +64,15 @@ func (c *Caller) transport() *http.Transport {
 func (c *Caller) dial(ctx context.Context, hostport string) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: c.from}
 	return d.DialContext(ctx, "tcp", c.mesh.resolve(c, hostport))
+}
+
+// at is where the caller reaches an address of the mesh.
+func (c *Caller) at(address string) string {
+	if !c.bind.IsValid() {
+		return address
+	}
+	b, a := c.bind.Addr().As4(), netip.MustParseAddr(address).As4()
+	return netip.AddrFrom4([4]byte{b[0], b[1], a[2], a[3]}).String()
 }
 
 // Dial opens a TCP connection to service:port, as "db:5432" or "db.shop:5432".

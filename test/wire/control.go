@@ -17,6 +17,7 @@ type control struct {
 
 	mu      sync.Mutex
 	refused []string
+	invalid bool
 }
 
 func startControl(t testing.TB, folder, socket string) *control {
@@ -42,8 +43,21 @@ func startControl(t testing.TB, folder, socket string) *control {
 	return c
 }
 
+// HasProblem says whether the control plane found an error in a policy the last time that one changed.
+func (m *Mesh) HasProblem() bool {
+	m.control.mu.Lock()
+	defer m.control.mu.Unlock()
+	return m.control.invalid
+}
+
 // Applied implements controlplane.Observer.
-func (c *control) Applied(mesh.Changes) {}
+func (c *control) Applied(ch mesh.Changes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range ch.Policies {
+		c.invalid = !p.Accepted
+	}
+}
 
 // Observe implements controlplane.Observer.
 func (c *control) Observe(e xds.Event) {

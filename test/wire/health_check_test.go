@@ -8,6 +8,7 @@ import (
 )
 
 func TestHealthChecksByAPodsOwnSidecarReachEveryCaller(t *testing.T) {
+	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "health-check")
 	const items = "http://catalog:8080/items"
 	both := func() bool {

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -216,6 +215,16 @@ func (m *Mesh) Caller(pod string) *Caller {
 	return c
 }
 
+// Sidecar is the Envoy of a pod.
+func (m *Mesh) Sidecar(pod string) *envoy.Proxy {
+	m.t.Helper()
+	p, ok := m.sidecars[pod]
+	if !ok {
+		m.t.Fatalf("the example has no pod %s with a sidecar", pod)
+	}
+	return p
+}
+
 // Outsider calls pods by their names, without a sidecar of its own.
 func (m *Mesh) Outsider() *Caller { return newCaller(m, "", netip.Prefix{}) }
 
@@ -254,18 +263,16 @@ func (m *Mesh) Apps(prefix string) Apps {
 	return all
 }
 
-// resolve gives the address at which a caller reaches service:port, or pod:port for an outsider.
+// resolve gives the address at which a caller reaches service:port or pod:port: for an outsider the pod's own, for
+// others where their sidecar binds it, see translator.Capture.
 func (m *Mesh) resolve(c *Caller, hostport string) string {
 	host, port, err := net.SplitHostPort(hostport)
 	if err != nil {
 		m.t.Fatalf("address %s: %v", hostport, err)
 	}
-	if !c.bind.IsValid() {
-		i := slices.IndexFunc(m.manifests.pods, func(p corev1.Pod) bool { return p.Name == host })
-		if i < 0 {
-			m.t.Fatalf("the example has no pod %s", host)
-		}
-		return net.JoinHostPort(m.manifests.pods[i].Status.PodIP, port)
+	pod := slices.IndexFunc(m.manifests.pods, func(p corev1.Pod) bool { return p.Name == host })
+	if pod >= 0 {
+		return net.JoinHostPort(c.at(m.manifests.pods[pod].Status.PodIP), port)
 	}
 	name, namespace, ok := strings.Cut(host, ".")
 	if !ok {
@@ -275,7 +282,5 @@ func (m *Mesh) resolve(c *Caller, hostport string) string {
 	if !ok {
 		m.t.Fatalf("the example has no Service %s in %s", name, namespace)
 	}
-	// Where the caller's sidecar binds the Service's address, see translator.Capture.
-	b, a := c.bind.Addr().As4(), netip.MustParseAddr(s.Spec.ClusterIP).As4()
-	return fmt.Sprintf("%d.%d.%d.%d:%s", b[0], b[1], a[2], a[3], port)
+	return net.JoinHostPort(c.at(s.Spec.ClusterIP), port)
 }

@@ -9,6 +9,7 @@ import (
 )
 
 func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
+	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "outlier-detection")
 	web := mesh.Caller("web")
 	const items = "http://catalog:8080/items"

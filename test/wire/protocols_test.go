@@ -2,7 +2,6 @@ package wire_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -11,12 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/interop/grpc_testing"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/heddle-mesh/heddle/test/wire"
 )
@@ -46,23 +39,9 @@ func TestEveryProtocolPasses(t *testing.T) {
 	})
 	mesh.Run("WebSocket", func(t *testing.T) {
 		mesh.AppAt("store-1", 8080).Does(wire.WebSocket)
-		config, err := websocket.NewConfig("ws://catalog:8080/chat", "http://catalog:8080")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := websocket.NewClient(config, web.Dial("catalog:8080"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, said := range []string{"hello", "again"} {
-			var heard string
-			if err := websocket.Message.Send(c, said); err != nil {
-				t.Fatal(err)
-			}
-			if err := websocket.Message.Receive(c, &heard); err != nil || heard != said {
-				t.Fatalf("heard %q (%v), want %q", heard, err, said)
-			}
-		}
+		c := dialWebSocket(t, web, "catalog:8080")
+		wantMessage(t, c, "hello")
+		wantMessage(t, c, "again")
 	})
 	mesh.Run("an application's own TLS is untouched", func(t *testing.T) {
 		certificate, roots := wire.SelfSigned(t, "vault.example.com")
@@ -94,6 +73,31 @@ func TestEveryProtocolPasses(t *testing.T) {
 			t.Errorf("after the end of what was sent came %q (%v), want \"last\"", rest, err)
 		}
 	})
+}
+
+func dialWebSocket(t *testing.T, from *wire.Caller, service string) *websocket.Conn {
+	t.Helper()
+	config, err := websocket.NewConfig("ws://"+service+"/chat", "http://"+service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := websocket.NewClient(config, from.Dial(service))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// wantMessage sends a message and wants it back.
+func wantMessage(t *testing.T, c *websocket.Conn, said string) {
+	t.Helper()
+	if err := websocket.Message.Send(c, said); err != nil {
+		t.Fatal(err)
+	}
+	var heard string
+	if err := websocket.Message.Receive(c, &heard); err != nil || heard != said {
+		t.Fatalf("heard %q (%v), want %q", heard, err, said)
+	}
 }
 
 func wantProto(t *testing.T, got *wire.Response, want string) {
@@ -148,68 +152,4 @@ func TestServersThatSpeakFirstAreNotDelayed(t *testing.T) {
 		wantProto(t, web.Get("http://legacy:6000/"), "HTTP/1.1")
 		wantProto(t, web.HTTP2().Get("http://legacy:6000/"), "HTTP/2.0")
 	})
-}
-
-func TestGRPCKeepsItsStatusTrailersAndStreams(t *testing.T) {
-	mesh := wire.Start(t, "protocols")
-	server := grpc.NewServer()
-	t.Cleanup(server.Stop)
-	grpc_testing.RegisterTestServiceServer(server, wire.TestService{})
-	mesh.AppAt("store-1", 9090).Does(wire.GRPC(server))
-	client := grpc_testing.NewTestServiceClient(dialGRPC(t, mesh, "stock:9090"))
-
-	t.Run("status", func(t *testing.T) {
-		_, err := client.UnaryCall(t.Context(), &grpc_testing.SimpleRequest{
-			ResponseStatus: &grpc_testing.EchoStatus{Code: int32(codes.FailedPrecondition), Message: "sold out: 100 %"},
-		})
-		if got := status.Convert(err); got.Code() != codes.FailedPrecondition || got.Message() != "sold out: 100 %" {
-			t.Errorf("the status is %v", got)
-		}
-	})
-	t.Run("headers and trailers", func(t *testing.T) {
-		ctx := metadata.AppendToOutgoingContext(t.Context(),
-			"x-grpc-test-echo-initial", "first", "x-grpc-test-echo-trailing-bin", "last")
-		var header, trailer metadata.MD
-		if _, err := client.UnaryCall(ctx, &grpc_testing.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer)); err != nil {
-			t.Fatal(err)
-		}
-		if h, tr := header.Get("x-grpc-test-echo-initial"), trailer.Get("x-grpc-test-echo-trailing-bin"); len(h) != 1 || h[0] != "first" || len(tr) != 1 || tr[0] != "last" {
-			t.Errorf("headers %v, trailers %v", header, trailer)
-		}
-	})
-	t.Run("a conversation", func(t *testing.T) {
-		stream, err := client.FullDuplexCall(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, size := range []int32{1, 1000, 100_000} {
-			err := stream.Send(&grpc_testing.StreamingOutputCallRequest{
-				ResponseParameters: []*grpc_testing.ResponseParameters{{Size: size}},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := stream.Recv()
-			if err != nil || len(got.Payload.Body) != int(size) {
-				t.Fatalf("asked for %d bytes, got %d (%v)", size, len(got.GetPayload().GetBody()), err)
-			}
-		}
-		if err := stream.CloseSend(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := stream.Recv(); err != io.EOF {
-			t.Errorf("the conversation ends with %v, want EOF", err)
-		}
-	})
-}
-
-func dialGRPC(t *testing.T, mesh *wire.Mesh, service string) *grpc.ClientConn {
-	t.Helper()
-	c, err := grpc.NewClient("passthrough:///"+service, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return mesh.Caller("web").Dial(service), nil }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
 }

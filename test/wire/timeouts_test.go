@@ -9,6 +9,7 @@ import (
 )
 
 func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
+	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "timeouts")
 	catalog := mesh.App("catalog-1")
 
@@ -39,5 +40,14 @@ func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
 		if took := time.Since(start); took < time.Second || took > 5*time.Second {
 			t.Errorf("it was ended after %v, want a second", took)
 		}
+	})
+	mesh.Run("a WebSocket lives on past the timeout", func(t *testing.T) {
+		catalog.Does(wire.WebSocket)
+		c := dialWebSocket(t, mesh.Caller("web"), "catalog:8080")
+		for range 4 {
+			wantMessage(t, c, "still there")
+			<-time.After(200 * time.Millisecond)
+		}
+		wantMessage(t, c, "after 800 ms")
 	})
 }

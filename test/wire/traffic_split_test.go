@@ -29,4 +29,20 @@ func TestTrafficIsSplitByWeight(t *testing.T) {
 		wire.WantShare(t, "recommend-next", pods["recommend-next-1"], n, 0.25)
 		wire.WantShare(t, "recommend", pods["recommend-1"], n, 0.75)
 	})
+	mesh.Run("and TCP connections too", func(t *testing.T) {
+		const n = 200
+		mesh.AppAt("recommend-1", 7000).Speaks(wire.Banner("cache"))
+		mesh.AppAt("recommend-next-1", 7000).Speaks(wire.Banner("cache-next"))
+		next := 0
+		for range n {
+			c := web.Dial("cache:7000")
+			if line, err := c.Line(); err != nil {
+				t.Fatal(err)
+			} else if line == "cache-next" {
+				next++
+			}
+			c.Close()
+		}
+		wire.WantShare(t, "connections to cache-next", next, n, 0.5)
+	})
 }
