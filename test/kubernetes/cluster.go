@@ -35,7 +35,7 @@ type cluster struct {
 	binaries  Binaries
 	dir       string
 	lock      *os.File // held while dir is in use
-	port      int
+	port      net.Listener // that keeps the API server's port for it
 	config    *rest.Config // of a member of system:masters
 	etcd, api *process
 }
@@ -67,6 +67,9 @@ func startCluster(ctx context.Context, b Binaries) (*cluster, error) {
 func (c *cluster) stop() {
 	c.api.kill()
 	c.etcd.kill()
+	if c.port != nil {
+		c.port.Close()
+	}
 	if c.dir != "" {
 		os.RemoveAll(c.dir)
 		c.lock.Close()
@@ -83,7 +86,7 @@ func (c *cluster) prepare() (err error) {
 	if c.lock, err = lockDir(c.dir); err != nil {
 		return fmt.Errorf("lock the directory of the API server: %w", err)
 	}
-	if c.port, err = freePort(); err != nil {
+	if c.port, err = reservePort(); err != nil {
 		return err
 	}
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -99,7 +102,7 @@ func (c *cluster) prepare() (err error) {
 		return fmt.Errorf("write the administrator's token: %w", err)
 	}
 	c.config = &rest.Config{
-		Host:            fmt.Sprintf("https://127.0.0.1:%d", c.port),
+		Host:            fmt.Sprintf("https://127.0.0.1:%d", c.portNumber()),
 		BearerToken:     token,
 		TLSClientConfig: rest.TLSClientConfig{CAFile: c.path("certs/apiserver.crt")},
 		QPS:             1000,
@@ -116,7 +119,7 @@ func (c *cluster) etcdSocket() string { return c.path("etcd.sock") }
 func (c *cluster) startAPI(ctx context.Context) error {
 	api, err := start(c.dir, c.binaries.APIServer,
 		"--etcd-servers=unix://"+c.etcdSocket(),
-		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.port), "--cert-dir="+c.path("certs"),
+		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.portNumber()), "--cert-dir="+c.path("certs"),
 		"--service-cluster-ip-range="+serviceRange,
 		"--authorization-mode=RBAC", "--token-auth-file="+c.path("tokens.csv"),
 		"--service-account-issuer="+Issuer,
@@ -163,20 +166,27 @@ func (c *cluster) askReady(ctx context.Context) error {
 	return client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-// freePort finds a port below those that the kernel gives to clients (32768 up), so that it is still free when the
-// API server, stopped by a test, comes back to it.
-func freePort() (int, error) {
+// reservePort finds a port for the API server, which must still be free when it comes back to it after a test has
+// stopped it: below those that the kernel gives to clients (32768 up), and kept from other test binaries by a listener
+// on another loopback address.
+func reservePort() (net.Listener, error) {
 	var last error
 	for range 100 {
 		port := 20000 + mathrand.IntN(10000)
-		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		reserved, err := net.Listen("tcp4", fmt.Sprintf("127.255.255.254:%d", port))
 		if err == nil {
-			return port, l.Close()
+			var probe net.Listener
+			if probe, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+				return reserved, probe.Close()
+			}
+			reserved.Close()
 		}
 		last = err
 	}
-	return 0, fmt.Errorf("find a free port for the API server: %w", last)
+	return nil, fmt.Errorf("find a free port for the API server: %w", last)
 }
+
+func (c *cluster) portNumber() int { return c.port.Addr().(*net.TCPAddr).Port }
 
 // lockDir marks a directory as in use while we live.
 func lockDir(dir string) (*os.File, error) {
