@@ -34,7 +34,7 @@ const startTimeout = 2 * time.Minute
 type cluster struct {
 	binaries  Binaries
 	dir       string
-	lock      *os.File // held while dir is in use
+	lock      *os.File     // held while dir is in use
 	port      net.Listener // that keeps the API server's port for it
 	config    *rest.Config // of a member of system:masters
 	etcd, api *process
