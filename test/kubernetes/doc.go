@@ -14,4 +14,7 @@
 //	}
 //
 // A test that stops the API server must not share it with tests that run at the same time: see [Server.Kill].
+//
+// For another version, change k8s.io/kubernetes v1.N.P and its replacements v0.N.P in binaries/go.mod, etcd to what
+// Kubernetes asks for, and run go mod tidy there.
 package kubetest
