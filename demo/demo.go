@@ -130,7 +130,7 @@ func newStage(o Options, dir, binary string) *stage {
 	s.plane = controlplane.New(controlplane.Options{
 		Source: s.watcher, Observer: s.watcher, Socket: s.socket(), Unredirected: true, Drain: time.Second, Log: o.Log,
 		Signals: observe.Options{
-			Slot: flushEvery, Keep: max(o.For+time.Minute, 10*time.Minute), Identify: s.identify, Log: o.Log,
+			Slot: flushEvery, Keep: 10 * time.Minute, Identify: s.identify, Log: o.Log,
 		},
 	})
 	return s

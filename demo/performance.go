@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/heddle-mesh/heddle/observe"
 )
 
 // performance is the part of a demo in which there is load.
@@ -35,7 +37,7 @@ func newPerformance(s *stage, shoppers *application) *performance {
 // run keeps the load up until ctx ends or the time is up, and shows what happens.
 func (p *performance) run(ctx context.Context) error {
 	p.began = time.Now()
-	p.period = p.start()
+	p.period = p.began.Add(-flushEvery) // where the first slot of the load may begin
 	p.mood.begin(p.began)
 	loading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -98,7 +100,7 @@ func (p *performance) finish(ctx context.Context) error {
 	}
 	s := p.scene(time.Now())
 	s.total.Routes = s.since.Routes // what was before an edit had other weights
-	s.total.Disagreements = append(s.since.Disagreements, p.measure(p.start(), 1).checkCounts(p.ledger.read())...)
+	s.total.Disagreements = append(s.since.Disagreements, p.total(1).checkCounts(p.ledger.read())...)
 	if err := p.output.close(&s); err != nil {
 		return fmt.Errorf("show the result: %w", err)
 	}
@@ -108,17 +110,20 @@ func (p *performance) finish(ctx context.Context) error {
 	return nil
 }
 
-// start is where the first slot of the load begins; there was nothing to count before.
-func (p *performance) start() time.Time { return p.began.Add(-flushEvery) }
-
 // measure gives what was measured since a time, which was so many seconds of load.
 func (p *performance) measure(since time.Time, seconds float64) measured {
-	return measured{
-		seconds: max(seconds, frameEvery.Seconds()),
-		view:    p.plane.Signals().View(since, workloads(p.pods)),
-		nodes:   p.plane.Signals().View(since, nil),
-		wants:   p.watcher.outbound,
-	}
+	signals := p.plane.Signals()
+	return p.measured(seconds, signals.View(since, workloads(p.pods)), signals.View(since, nil))
+}
+
+// total gives what was measured since the start; there was nothing to measure before the load.
+func (p *performance) total(seconds float64) measured {
+	signals := p.plane.Signals()
+	return p.measured(seconds, signals.Totals(workloads(p.pods)), signals.Totals(nil))
+}
+
+func (p *performance) measured(seconds float64, view, nodes observe.View) measured {
+	return measured{seconds: max(seconds, frameEvery.Seconds()), view: view, nodes: nodes, wants: p.watcher.outbound}
 }
 
 // scene gives what there is to show now, and adds to the news what is new in it.
@@ -134,7 +139,7 @@ func (p *performance) scene(now time.Time) scene {
 		now: now, elapsed: lasted, folder: p.options.Folder, sidecars: len(p.pods), rate: p.options.Rate,
 		live:  p.measure(now.Add(-liveFor), min(liveFor, lasted).Seconds()).report(),
 		since: since.report(),
-		total: p.measure(p.start(), lasted.Seconds()).report(),
+		total: p.total(lasted.Seconds()).report(),
 	}
 	s.since.Disagreements = since.disagreements(p.ledger.read())
 	p.tell(now, s.total)

@@ -55,7 +55,8 @@ func New(o Options) *Observer {
 		o.Identify = func(_ context.Context, n *corev3.Node) (string, error) { return n.GetId(), nil }
 	}
 	return &Observer{options: o, window: window{
-		slot: o.Slot, keep: o.Keep, maxSamples: o.MaxSamples, states: map[series]State{},
+		slot: o.Slot, keep: o.Keep, maxSamples: o.MaxSamples,
+		totals: map[series]*Sample{}, states: map[series]State{},
 	}}
 }
 
@@ -124,13 +125,15 @@ func (o *Observer) leave(node string) {
 // View gives what was counted in the slots that began at since or later. The function names the source of what a node
 // counted, so that the pods of a workload are added up; nil keeps the nodes apart.
 func (o *Observer) View(since time.Time, source func(node string) string) View {
-	if source == nil {
-		source = func(node string) string { return node }
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.window.forget(o.options.Now().Add(-o.window.keep))
-	v := makeView(o.window.sum(since), o.window.states, source)
-	v.Dropped = o.window.dropped
-	return v
+	return o.window.view(o.window.sum(since), source)
+}
+
+// Totals gives what was counted since the start, however long ago that was.
+func (o *Observer) Totals(source func(node string) string) View {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.window.view(o.window.totals, source)
 }

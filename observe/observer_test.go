@@ -143,6 +143,9 @@ func TestOnlyThePeriodAskedForIsSummedAndOldSlotsAreForgotten(t *testing.T) {
 	if n := o.View(begin, nil).Edges[0].Requests(); n != 10 {
 		t.Errorf("%d requests remembered, want 10", n)
 	}
+	if n := o.Totals(nil).Edges[0].Requests(); n != 30 {
+		t.Errorf("%d requests in all, want 30", n)
+	}
 }
 
 func TestMemoryIsBoundedWhateverSidecarsName(t *testing.T) {
@@ -158,8 +161,8 @@ func TestMemoryIsBoundedWhateverSidecarsName(t *testing.T) {
 			c.now = c.now.Add(time.Second)
 		}
 	}
-	if o.window.samples > 100 || len(o.window.states) > 100 {
-		t.Errorf("%d samples and %d states are kept, want at most 100", o.window.samples, len(o.window.states))
+	if o.window.samples > 100 || len(o.window.states) > 100 || len(o.window.totals) > 100 {
+		t.Errorf("%d samples, %d states and %d totals are kept, want at most 100", o.window.samples, len(o.window.states), len(o.window.totals))
 	}
 	// In one slot there is nothing older to forget.
 	for i := range 1000 {

@@ -51,10 +51,13 @@ type Received struct {
 	Sample
 }
 
-// makeView names the series. Sidecars with the same source name are added up.
-func makeView(sums map[series]*Sample, states map[series]State, source func(node string) string) View {
-	named, namedStates := rename(sums, states, source)
-	var v View
+// view names the series. Sidecars with the same source name are added up.
+func (w *window) view(sums map[series]*Sample, source func(node string) string) View {
+	if source == nil {
+		source = func(node string) string { return node }
+	}
+	named, namedStates := rename(sums, w.states, source)
+	v := View{Dropped: w.dropped}
 	for s, sample := range named {
 		key, port, subset, ok := service(s.name)
 		switch {

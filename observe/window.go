@@ -11,9 +11,10 @@ type window struct {
 	slot       time.Duration
 	keep       time.Duration
 	maxSamples int
-	slots      []slot // oldest first
-	samples    int    // in all slots
-	dropped    uint64 // that found no place
+	slots      []slot             // oldest first
+	samples    int                // in all slots
+	dropped    uint64             // that found no place
+	totals     map[series]*Sample // since the start
 	states     map[series]State
 	bounds     []float64 // of the histograms; one copy for all
 }
@@ -33,6 +34,7 @@ func (w *window) add(now time.Time, b batch) {
 		if !r.sample.isEmpty() {
 			w.shareBounds(&r.sample.Latency)
 			w.sample(now, s).Add(&r.sample)
+			w.total(s).Add(&r.sample)
 		}
 	}
 }
@@ -73,6 +75,20 @@ func (w *window) sample(now time.Time, s series) *Sample {
 	made := &Sample{}
 	current[s] = made
 	w.samples++
+	return made
+}
+
+// total gives the place for s in the totals.
+func (w *window) total(s series) *Sample {
+	if found := w.totals[s]; found != nil {
+		return found
+	}
+	made := &Sample{}
+	if len(w.totals) < w.maxSamples {
+		w.totals[s] = made
+	} else {
+		w.dropped++
+	}
 	return made
 }
 
