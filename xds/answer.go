@@ -21,8 +21,12 @@ func (c *client) answer(t Type, nonce, reason string) {
 	}
 	for _, it := range f.items {
 		it.acked = true
+		sub.doubt.clear(it.slot.id)
 	}
-	sub.settled, sub.refused = true, sub.refused && sub.pending()
+	for _, sl := range f.removed {
+		sub.doubt.clear(sl.id)
+	}
+	sub.settled = true
 	c.tell(Event{Kind: Acked, Type: t, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent)})
 }
 
@@ -31,7 +35,6 @@ func (c *client) answer(t Type, nonce, reason string) {
 // would report wrong ones on its next stream.
 func (c *client) refuse(f *flight, reason string) {
 	sub := c.subs[f.typ]
-	sub.refused = true
 	c.tell(Event{Kind: Refused, Type: f.typ, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent), Reason: reason})
 	if len(f.items) == 0 {
 		return // a refused removal would be refused again
@@ -104,7 +107,7 @@ func (c *client) condemn(t Type, v *version, reason string) {
 		e.good = nil
 	}
 	if e.good != nil {
-		verdict.Good = e.good.Version
+		verdict.Good = e.good.Resource
 	}
 	c.tell(Event{Kind: Withdrawn, Type: t, Reason: reason, Verdict: verdict})
 	if e.wanted == v {

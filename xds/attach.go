@@ -5,6 +5,7 @@ import "slices"
 // attach makes a stream part of the store.
 func (s *Store) attach(c *client, stack []Layer) {
 	c.store = s
+	c.past = s.recall(c.proxy)
 	c.id = uint32(len(s.clients))
 	if i := slices.Index(s.clients, nil); i >= 0 {
 		c.id = uint32(i)
@@ -19,17 +20,15 @@ func (s *Store) attach(c *client, stack []Layer) {
 	}
 }
 
-// detach removes a stream and every trace of it, except that its last words were a refusal.
+// detach removes a stream and every trace of it, except what it leaves in doubt.
 func (s *Store) detach(c *client) {
 	c.closed = true
-	var unsettled bitset
+	doubts := c.past
 	for t, sub := range c.subs {
 		if sub == nil {
 			continue
 		}
-		if sub.refused {
-			unsettled.set(uint32(t))
-		}
+		doubts[t] = sub.doubt
 		tab := &s.tables[t]
 		tab.wildcard.clear(c.id)
 		for id := range sub.named.all() {
@@ -41,25 +40,42 @@ func (s *Store) detach(c *client) {
 		s.dropIfUnused(l)
 	}
 	s.clients[c.id] = nil
-	s.remember(c.proxy, unsettled)
+	s.remember(c.proxy, doubts)
 	s.sweep()
 }
 
-// remember keeps for which types a proxy left with a refusal behind it. The number is bounded: a proxy that is
-// forgotten gets, at worst, something again that it has.
-func (s *Store) remember(proxy string, unsettled bitset) {
+// remember keeps what a proxy that left is in doubt about. The number of proxies is bounded: one that is forgotten
+// is, at worst, not corrected should it have refused something in its last moments.
+func (s *Store) remember(proxy string, doubts [typeCount]bitset) {
 	const most = 1000
-	delete(s.unsettled, proxy)
-	if unsettled.empty() {
+	if !slices.ContainsFunc(doubts[:], func(b bitset) bool { return !b.empty() }) {
 		return
 	}
-	for other := range s.unsettled {
-		if len(s.unsettled) < most {
+	for other := range s.doubts {
+		if len(s.doubts) < most {
 			break
 		}
-		delete(s.unsettled, other)
+		delete(s.doubts, other)
 	}
-	s.unsettled[proxy] = unsettled
+	s.doubts[proxy] = doubts
+}
+
+// recall gives what earlier streams of the proxy left in doubt, those included that have not ended yet: a proxy may
+// be back before its old connection is known to be broken.
+func (s *Store) recall(proxy string) [typeCount]bitset {
+	doubts := s.doubts[proxy]
+	delete(s.doubts, proxy)
+	for _, c := range s.clients {
+		if c == nil || c.proxy != proxy {
+			continue
+		}
+		for t, sub := range c.subs {
+			if sub != nil {
+				doubts[t].add(sub.doubt)
+			}
+		}
+	}
+	return doubts
 }
 
 // sweep frees the slots of names that no layer holds and no stream has or asks for. It looks at everything, so it
@@ -71,8 +87,15 @@ func (s *Store) sweep() {
 			continue
 		}
 		used := make(bitset, len(tab.slots)/64+1)
+		for _, doubts := range s.doubts {
+			used.add(doubts[t])
+		}
 		for _, c := range s.clients {
-			if c != nil && c.subs[t] != nil {
+			if c == nil {
+				continue
+			}
+			used.add(c.past[t])
+			if c.subs[t] != nil {
 				c.subs[t].uses(&used)
 				for _, r := range c.leaving {
 					if r.typ == Type(t) {
@@ -98,10 +121,8 @@ func (s *Store) sweep() {
 
 // uses adds every slot that the subscription refers to.
 func (s *subscription) uses(used *bitset) {
-	for _, set := range []bitset{s.named, s.held, s.dirty} {
-		for id := range set.all() {
-			used.set(id)
-		}
+	for _, set := range []bitset{s.named, s.held, s.dirty, s.doubt} {
+		used.add(set)
 	}
 	for _, group := range s.suspects {
 		for _, id := range group {

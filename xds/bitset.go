@@ -3,6 +3,7 @@ package xds
 import (
 	"iter"
 	"math/bits"
+	"slices"
 )
 
 // bitset is a set of small dense numbers: a few hundred bytes where a map would need tens of thousands.
@@ -26,6 +27,16 @@ func (b *bitset) set(i uint32) {
 func (b bitset) clear(i uint32) {
 	if w := int(i / 64); w < len(b) {
 		b[w] &^= 1 << (i % 64)
+	}
+}
+
+// add puts all members of o into b.
+func (b *bitset) add(o bitset) {
+	if missing := len(o) - len(*b); missing > 0 {
+		*b = append(slices.Clone(*b), make(bitset, missing)...)
+	}
+	for i, w := range o {
+		(*b)[i] |= w
 	}
 }
 

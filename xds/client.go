@@ -17,7 +17,8 @@ type client struct {
 	proxy   string
 	stack   []*layer // most specific first
 	subs    [typeCount]*subscription
-	push    func() // sends what is due; never blocks
+	past    [typeCount]bitset // doubt from earlier streams of the proxy
+	push    func()            // sends what is due; never blocks
 
 	nonces  uint64
 	unacked int // bytes sent and not acknowledged
@@ -55,9 +56,9 @@ type subscription struct {
 	dirty    bitset // to be sent, or said to be gone
 	offered  bitset // of dirty: not asked for yet, but certain to be
 	gone     bitset // of dirty: its removal may be said now
+	doubt    bitset // sent and not acknowledged since: the proxy may have it, and may say that it has not
 	owed     bool   // a response is due, even an empty one
 	settled  bool   // some response was acknowledged
-	refused  bool   // and the last one was not
 	flight   *flight
 	nonce    string     // of the last response
 	suspects [][]uint32 // parts of refused responses, to be sent apart
@@ -67,7 +68,7 @@ type subscription struct {
 type flight struct {
 	typ     Type
 	nonce   string
-	items   []item
+	items   []item // by slot, except in SotW
 	removed []*slot
 	size    int
 	sent    time.Time

@@ -267,7 +267,10 @@ func (e *events) want(want string, label func(string) string) error {
 		v := ev.Verdict
 		got = fmt.Sprintf("%v %v %s@%s by %d", ev.Kind, v.Resource.Type, v.Resource.Name, label(v.Resource.Version), v.Proxies)
 		if ev.Kind == Withdrawn {
-			got += " good=" + label(v.Good)
+			got += " good="
+			if v.Good != nil {
+				got += label(v.Good.Version)
+			}
 		}
 	}
 	if got != want {

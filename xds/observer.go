@@ -40,6 +40,6 @@ func (k Kind) String() string {
 type Verdict struct {
 	Resource *Resource
 	Layer    Layer
-	Proxies  int    // that refused it so far
-	Good     string // Withdrawn: the version that is served in its place; empty if there is none
+	Proxies  int       // that refused it so far
+	Good     *Resource // Withdrawn: what is served in its place; nil if there is nothing
 }

@@ -50,6 +50,12 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 			f.nonce, f.sent = strconv.FormatUint(c.nonces, 10), now
 			sub.flight, sub.nonce, sub.owed = f, f.nonce, false
 			c.unacked += f.size
+			for _, it := range f.items {
+				sub.doubt.set(it.slot.id)
+			}
+			for _, sl := range f.removed {
+				sub.doubt.set(sl.id)
+			}
 			c.follow(f)
 			return f, held
 		}

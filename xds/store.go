@@ -23,11 +23,11 @@ type Update struct {
 type Store struct {
 	synced chan struct{}
 
-	mu        sync.Mutex
-	layers    map[Layer]*layer
-	tables    [typeCount]table
-	clients   []*client         // by id; nil where an id is free
-	unsettled map[string]bitset // by proxy: types whose last response before it left was refused
+	mu      sync.Mutex
+	layers  map[Layer]*layer
+	tables  [typeCount]table
+	clients []*client                    // by id; nil where an id is free
+	doubts  map[string][typeCount]bitset // by proxy that left: what it was sent and did not acknowledge
 }
 
 // layer is one set of resources, shared by every proxy that sees it.
@@ -56,7 +56,7 @@ type slot struct {
 
 // NewStore gives an empty Store. Nothing is served before MarkSynced.
 func NewStore() *Store {
-	s := &Store{synced: make(chan struct{}), layers: map[Layer]*layer{}, unsettled: map[string]bitset{}}
+	s := &Store{synced: make(chan struct{}), layers: map[Layer]*layer{}, doubts: map[string][typeCount]bitset{}}
 	for t := range s.tables {
 		s.tables[t].byName = map[string]*slot{}
 	}

@@ -1,47 +1,49 @@
 package xds
 
 import (
+	"cmp"
+	"slices"
+
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
 // open begins a type on a stream.
 func (c *client) open(t Type) *subscription {
-	sub := &subscription{}
+	sub := &subscription{doubt: c.past[t]}
 	c.subs[t] = sub
 	return sub
 }
 
 // know takes over what the proxy says it has from an earlier stream. What it has in the version that it is to have
-// is not sent again; what is gone since is removed. Endpoints that a cluster on its way waits for do not count as
-// known, whatever the proxy has: it waits for them to be sent.
+// is not sent again; what is gone since is removed.
+//
+// What it says is not always what runs. Nothing of a refused response is in it, though Envoy applied parts of it: so
+// whatever was sent before and never acknowledged counts as neither there nor gone. And a cluster on its way waits
+// for its endpoints to be sent, whatever the proxy has of them; if endpoints are asked for before clusters, then such
+// a cluster is warming and holds Envoy's request for clusters back.
 func (c *client) know(t Type, versions map[string]string) {
-	if clusters := c.subs[Cluster]; t == Endpoints && clusters != nil && clusters.flight != nil {
+	sub := c.subs[t]
+	clusters := c.subs[Cluster]
+	if t == Endpoints && clusters != nil && clusters.flight != nil {
 		for _, it := range clusters.flight.items {
 			for _, name := range it.uses {
 				delete(versions, name)
 			}
 		}
 	}
-	sub := c.subs[t]
-	trusted := c.trusts(t)
 	for name, version := range versions {
 		sl := c.store.tables[t].intern(name)
 		sub.held.set(sl.id)
-		if v, exists := c.lookup(t, sl); !exists || v != nil && (!trusted || v.Version != version) {
+		v, exists := c.lookup(t, sl)
+		if !exists || v != nil && v.Version != version || t == Endpoints && clusters == nil {
 			sub.dirty.set(sl.id)
 		}
 	}
-}
-
-// trusts says whether the versions that a new stream reports are what runs. They are not after a refusal: nothing of
-// a refused response is in them, though Envoy may have applied parts of it. And endpoints asked for before clusters
-// mean that a cluster is warming, which holds Envoy's cluster request back, and needs its endpoints again.
-func (c *client) trusts(t Type) bool {
-	if c.store.unsettled[c.proxy].has(uint32(t)) {
-		return false
+	for id := range sub.doubt.all() {
+		sub.held.set(id)
+		sub.dirty.set(id)
 	}
-	return t != Endpoints || c.subs[Cluster] != nil
 }
 
 // subscribe adds names. Each is answered, even if the proxy should have it: it may have forgotten it and asked
@@ -58,7 +60,7 @@ func (c *client) subscribe(t Type, names []string, known map[string]string) erro
 		sl := c.store.tables[t].intern(name)
 		sub.named.set(sl.id)
 		sl.named.set(c.id)
-		if _, has := known[name]; has || sub.flight.offers(sl) {
+		if _, has := known[name]; has || c.underway(t, sl) {
 			continue
 		}
 		sub.dirty.set(sl.id)
@@ -130,17 +132,18 @@ func (s *subscription) forget(id uint32) {
 	}
 }
 
-// offers says that a response on its way holds the slot, sent before it was asked for.
-func (f *flight) offers(sl *slot) bool {
+// underway says that what the stream is to have in the slot is on its way, sent before it was asked for.
+func (c *client) underway(t Type, sl *slot) bool {
+	f := c.subs[t].flight
 	if f == nil {
 		return false
 	}
-	for _, it := range f.items {
-		if it.offered && it.slot == sl {
-			return true
-		}
+	i, ok := slices.BinarySearchFunc(f.items, sl.id, func(it item, id uint32) int { return cmp.Compare(it.slot.id, id) })
+	if !ok || !f.items[i].offered {
+		return false
 	}
-	return false
+	v, _ := c.lookup(t, sl)
+	return v == f.items[i].version
 }
 
 // bounded refuses absurd numbers of names.
