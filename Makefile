@@ -35,4 +35,5 @@ lint: ## gofmt, go vet, staticcheck, who may import whom, size marks
 
 .PHONY: bench
 bench: ## the figures of docs/benchmarks.md
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) test -run '^$$' -bench . -benchmem ./mesh ./policy ./kube ./controlplane
+	$(GO) run ./test/bench
