@@ -306,6 +306,17 @@ func TestAFileThatIsBrokenAtTheStartHasItsLastGoodObjectsFromBefore(t *testing.T
 	}
 }
 
+func TestDeliveriesAreObserved(t *testing.T) {
+	seen := make(chan Delivery, 10)
+	w, _ := watch(t, FolderOptions{Dir: t.TempDir(), Observe: func(d Delivery) { seen <- d }})
+	<-seen // the first one
+	write(t, w.path("a.yaml"), aPod("a"))
+	w.wants("Pod default/a")
+	if d := <-seen; d.Events != 1 || d.Waited < settle {
+		t.Errorf("got %+v, want one event that waited for quiet at least", d)
+	}
+}
+
 func TestAMissingFolderIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")

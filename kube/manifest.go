@@ -63,8 +63,9 @@ type manifestParser struct {
 	positions map[policyItem]policy.Source
 
 	// The document being read.
-	line int // that it begins in
-	root *yaml.Node
+	text   []byte
+	line   int        // that it begins in
+	parsed *yaml.Node // see root
 }
 
 // policyItem names a document in a ConfigMap.
@@ -104,35 +105,51 @@ func splitDocuments(data []byte) [][]byte {
 }
 
 func (p *manifestParser) document(text []byte, line int) {
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		p.syntax(text, line, err)
-		return
-	}
-	if len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
-		return
-	}
-	p.line, p.root = line, root.Content[0]
+	p.text, p.line, p.parsed = text, line, nil
 	// The text is converted as kubectl does it, which has notions of its own of what is true and what is a number.
 	data, err := kyaml.YAMLToJSONStrict(text)
-	if err != nil {
-		p.duplicates(err)
+	switch {
+	case err != nil:
+		p.notYAML(err)
+	case string(data) != "null":
+		p.object(data, "", metav1.TypeMeta{})
+	}
+}
+
+// root gives the document's nodes, which know their places. They are only asked for where there is something to tell:
+// this takes as long as all the rest.
+func (p *manifestParser) root() *yaml.Node {
+	if p.parsed != nil {
+		return p.parsed
+	}
+	var document yaml.Node
+	p.parsed = &yaml.Node{Line: 1, Column: 1} // for what one parser takes and the other does not
+	if err := yaml.Unmarshal(p.text, &document); err == nil && len(document.Content) > 0 {
+		p.parsed = document.Content[0]
+	}
+	return p.parsed
+}
+
+// notYAML tells why a document could not be converted: it is not YAML, or a key stands twice in it.
+func (p *manifestParser) notYAML(err error) {
+	var document yaml.Node
+	if syntax := yaml.Unmarshal(p.text, &document); syntax != nil {
+		p.syntax(syntax)
 		return
 	}
-	p.object(data, "", metav1.TypeMeta{})
+	p.duplicates(err)
 }
 
 // syntax tells why a document is not YAML, in the words of the policy language's own parser, which knows better
 // than the library where the mistake is.
-func (p *manifestParser) syntax(text []byte, line int, err error) {
-	_, problems := policy.ParseFile(p.file, text, policy.Where{})
+func (p *manifestParser) syntax(err error) {
+	_, problems := policy.ParseFile(p.file, p.text, policy.Where{})
 	for _, pr := range problems {
-		pr.Line += line - 1
+		pr.Line += p.line - 1
 		p.problems = append(p.problems, pr)
 	}
 	if len(problems) == 0 {
-		p.problems = append(p.problems, policy.Problem{Code: policy.CodeSyntax, Severity: policy.Error, File: p.file, Line: line, Column: 1,
-			Message: err.Error()})
+		p.problem(policy.CodeSyntax, p.root(), "%v", err)
 	}
 }
 
@@ -145,7 +162,7 @@ func (p *manifestParser) duplicates(err error) {
 		p.problem(policy.CodeDuplicate, &yaml.Node{Line: line, Column: 1}, "%s", m[2])
 	}
 	if !yamlErrorLine.MatchString(err.Error()) {
-		p.problem(policy.CodeSyntax, p.root, "%v", err)
+		p.problem(policy.CodeSyntax, p.root(), "%v", err)
 	}
 }
 
@@ -255,8 +272,23 @@ func (p *manifestParser) take(obj manifestObject, at, kind string) {
 		last.Severity, last.Hint = policy.Warning, "write spec.clusterIP, such as 10.96.0.10"
 	}
 	if subjectOf(event) != (subject{}) {
-		p.objects = append(p.objects, object{event, p.line + p.node(at).Line - 1})
+		p.objects = append(p.objects, object{event, p.lineOf(at)})
 	}
+}
+
+// lineOf gives the line that an object begins in.
+func (p *manifestParser) lineOf(at string) int {
+	if at != "" {
+		return p.line + p.node(at).Line - 1
+	}
+	line := p.line
+	for text := range bytes.Lines(p.text) {
+		if text = bytes.TrimSpace(text); len(text) > 0 && text[0] != '#' && !bytes.HasPrefix(text, []byte("---")) {
+			break
+		}
+		line++
+	}
+	return line
 }
 
 // locate tells where the documents of a policy stand in the file.
@@ -277,7 +309,7 @@ func (p *manifestParser) strictError(at string, err error) {
 		return
 	}
 	path := at + "." + field.FieldPath()
-	key, _ := find(p.root, path)
+	key, _ := find(p.root(), path)
 	p.problem(policy.CodeUnknown, key, "%v", err)
 }
 
@@ -288,7 +320,7 @@ func (p *manifestParser) typeError(data []byte, at, kind string, err error) {
 		p.problem(policy.CodeType, p.node(at), "%s: %v", kind, err)
 		return
 	}
-	_, value := find(p.root, at+pathAt(data, wrong.Offset))
+	_, value := find(p.root(), at+pathAt(data, wrong.Offset))
 	is := wrong.Value
 	switch is {
 	case "object":
@@ -316,7 +348,7 @@ func wordFor(t reflect.Type) string {
 }
 
 func (p *manifestParser) node(at string) *yaml.Node {
-	_, value := find(p.root, at)
+	_, value := find(p.root(), at)
 	return value
 }
 
