@@ -53,7 +53,15 @@ func (a *application) handler() (http.Handler, error) {
 		return nil, fmt.Errorf("pod %s: the demo has no application %q; its label app may be shoppers, frontend, catalog or inventory",
 			a.pod.Key, a.pod.app)
 	}
+	mux.HandleFunc("GET /healthz", a.health)
 	return mux, nil
+}
+
+// health is for a healthCheck policy, which somebody may add.
+func (a *application) health(w http.ResponseWriter, _ *http.Request) {
+	if a.mood.bad(a.pod, time.Now()) {
+		http.Error(w, "not now", http.StatusServiceUnavailable)
+	}
 }
 
 // run serves on the application's address until ctx is done.

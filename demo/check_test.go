@@ -31,7 +31,8 @@ func canary(v1, v2 uint32) *model.Traffic {
 
 // measuredWith is what one front end measured of catalog under a policy.
 func measuredWith(want *model.Traffic, view observe.View) measured {
-	return measured{seconds: 10, view: view, nodes: view, wants: func(_ string, service model.Key) *model.Outbound {
+	itself := func(node string) string { return node }
+	return measured{seconds: 10, view: view, nodes: view, source: itself, wants: func(_ string, service model.Key) *model.Outbound {
 		if service != key("catalog") || want == nil {
 			return nil
 		}

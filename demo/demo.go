@@ -252,7 +252,7 @@ func (s *stage) sidecar(p pod) envoy.Options {
 	return envoy.Options{
 		Binary: s.binary,
 		Bootstrap: bootstrap.Options{
-			ID: p.Key.String(), ADS: s.socket(), Capture: p.capture, FlushInterval: flushEvery,
+			ID: p.Key.String(), ADS: s.socket(), Capture: p.capture, FlushInterval: flushEvery, HealthChecks: true,
 		},
 		Caller:      bootstrap.Caller{Namespace: p.Key.Namespace, Account: p.ServiceAccount, Labels: labels},
 		Concurrency: 1,

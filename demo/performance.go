@@ -51,12 +51,13 @@ func (p *performance) run(ctx context.Context) error {
 		load(loading, p.shoppers, p.options.Rate)
 	}()
 	err := p.showUntil(ctx, ended)
-	if err != nil || ctx.Err() != nil {
+	cut := err != nil || ctx.Err() != nil
+	if cut {
 		err = errors.Join(err, p.output.close(nil), p.unfinished())
 	}
 	stop()
 	<-ended
-	if err != nil || ctx.Err() != nil {
+	if cut {
 		return err
 	}
 	p.loaded = p.options.For
@@ -112,18 +113,20 @@ func (p *performance) finish(ctx context.Context) error {
 
 // measure gives what was measured since a time, which was so many seconds of load.
 func (p *performance) measure(since time.Time, seconds float64) measured {
-	signals := p.plane.Signals()
-	return p.measured(seconds, signals.View(since, workloads(p.pods)), signals.View(since, nil))
+	return p.measured(seconds, func(source func(string) string) observe.View { return p.plane.Signals().View(since, source) })
 }
 
 // total gives what was measured since the start; there was nothing to measure before the load.
 func (p *performance) total(seconds float64) measured {
-	signals := p.plane.Signals()
-	return p.measured(seconds, signals.Totals(workloads(p.pods)), signals.Totals(nil))
+	return p.measured(seconds, p.plane.Signals().Totals)
 }
 
-func (p *performance) measured(seconds float64, view, nodes observe.View) measured {
-	return measured{seconds: max(seconds, frameEvery.Seconds()), view: view, nodes: nodes, wants: p.watcher.outbound}
+func (p *performance) measured(seconds float64, view func(source func(string) string) observe.View) measured {
+	source := workloads(p.pods)
+	return measured{
+		seconds: max(seconds, frameEvery.Seconds()), view: view(source), nodes: view(nil),
+		source: source, wants: p.watcher.outbound,
+	}
 }
 
 // scene gives what there is to show now, and adds to the news what is new in it.

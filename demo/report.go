@@ -90,6 +90,7 @@ type measured struct {
 	seconds float64
 	view    observe.View // sources are workloads
 	nodes   observe.View // the same period, sources are pods
+	source  func(node string) string
 	wants   func(namespace string, service model.Key) *model.Outbound
 }
 
@@ -180,7 +181,7 @@ func totals(v observe.View) []total {
 func (m measured) returned(t total) uint64 {
 	out := uint64(0)
 	for _, n := range m.nodes.Targets {
-		if n.Service == t.service {
+		if n.Service == t.service && m.source(n.Source) == t.source {
 			out += n.State.Ejected
 		}
 	}
