@@ -5,7 +5,7 @@
 // which it offers the Services' addresses (shop.go). A load keeps requests coming (load.go).
 //
 // What is shown is what the sidecars measured (report.go), beside what the policies ask for; where the two disagree
-// it says so (check*.go). The applications keep a ledger of their own (ledger.go), as a second witness.
+// it says so (check.go). The applications keep a ledger of their own (ledger.go), as a second witness.
 //
 //	folder -> watcher -> control plane -> Envoys -> observe.Observer -> Report -> screen, lines or JSON
 //	             |                                                        |
