@@ -49,11 +49,7 @@ func (h health) ejection(pod model.Key, port uint16) time.Duration {
 }
 
 // Checked hears the result of an active check.
-func (h health) Checked(node string, port uint16, healthy bool) {
-	pod, ok := podNamed(node)
-	if !ok {
-		return
-	}
+func (h health) Checked(pod model.Key, port uint16, healthy bool) {
 	h.plane.post(func() {
 		h.report(model.HealthReport{Pod: pod, Port: port, Healthy: healthy, Reason: model.ActiveCheck})
 	})

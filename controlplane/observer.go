@@ -41,18 +41,30 @@ func (o observer) Observe(e xds.Event) {
 
 func (o observer) withdrawn(e xds.Event) {
 	p, v := o.plane, e.Verdict
-	p.log.Error().Stringer("resource", v.Resource.Ref).Str("version", v.Resource.Version).Int("proxies", v.Proxies).
-		Str("serving", v.Good).Str("reason", e.Reason).Msg("proxies refused a resource; everybody gets the last good one")
-	m, err := v.Resource.Message()
-	if err != nil {
-		p.log.Error().Err(err).Msg("reading where a refused resource came from")
-		return
+	serving, innocent := "nothing", map[model.Origin]bool{}
+	if v.Good != nil {
+		serving = v.Good.Version
+		for _, origin := range o.origins(v.Good) {
+			innocent[origin] = true // was in what proxies accept, so it is not what they refuse
+		}
 	}
-	for _, origin := range translator.OriginsOf(m) {
-		if origin.Kind == "ConfigMap" {
+	p.log.Error().Stringer("resource", v.Resource.Ref).Str("version", v.Resource.Version).Int("proxies", v.Proxies).
+		Str("serving", serving).Str("reason", e.Reason).Msg("proxies refused a resource; everybody gets the last good one")
+	for _, origin := range o.origins(v.Resource) {
+		if origin.Kind == "ConfigMap" && !innocent[origin] {
 			o.refuse(model.Refusal{Policy: origin.Key, Item: origin.Item, Hash: origin.Hash, Reason: e.Reason})
 		}
 	}
+}
+
+// origins reads where a resource came from.
+func (o observer) origins(r *xds.Resource) []model.Origin {
+	m, err := r.Message()
+	if err != nil {
+		o.plane.log.Error().Err(err).Stringer("resource", r.Ref).Msg("reading where a resource came from")
+		return nil
+	}
+	return translator.OriginsOf(m)
 }
 
 // refuse hands a refusal to the loop. It must not wait: the loop may be publishing to the very stream that reports.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -21,6 +22,7 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/observe"
 	"github.com/heddle-mesh/heddle/xds"
+	"github.com/heddle-mesh/heddle/xds/hds"
 )
 
 // DefaultNamespace is where the control plane runs and mesh-wide policy lives.
@@ -177,6 +179,7 @@ func (p *Plane) server() adsServer {
 	s := grpc.NewServer(xds.ServerOptions()...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
+	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))
 	return adsServer{s, ads}
 }
 

@@ -28,20 +28,9 @@ type proxy struct {
 
 // connect tells the server what a new stream sees. It runs on the stream's goroutine and has the loop do the work.
 func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, error) {
-	pod, err := podOf(node)
+	pod, capture, err := p.identify(ctx, node)
 	if err != nil {
 		return xds.Session{}, err
-	}
-	var capture translator.Capture
-	if p.options.Unredirected {
-		if capture, err = captureOf(node); err != nil {
-			return xds.Session{}, err
-		}
-	}
-	select { // until the first full listing no pod is known
-	case <-p.store.Synced():
-	case <-ctx.Done():
-		return xds.Session{}, ctx.Err()
 	}
 	var layers []xds.Layer
 	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(pod, capture) }); callErr != nil {
@@ -51,6 +40,25 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 		return xds.Session{}, err
 	}
 	return xds.Session{Layers: layers, Close: func() { p.post(func() { p.publisher.detach(pod) }) }}, nil
+}
+
+// identify says whose node it is and how traffic gets to it. It waits for the first full listing: until then no pod is
+// known.
+func (p *Plane) identify(ctx context.Context, node *corev3.Node) (pod model.Key, capture translator.Capture, err error) {
+	if pod, err = podOf(node); err != nil {
+		return pod, capture, err
+	}
+	if p.options.Unredirected {
+		if capture, err = captureOf(node); err != nil {
+			return pod, capture, err
+		}
+	}
+	select {
+	case <-p.store.Synced():
+		return pod, capture, nil
+	case <-ctx.Done():
+		return pod, capture, ctx.Err()
+	}
 }
 
 // podOf reads the node id namespace/pod.

@@ -24,6 +24,7 @@ type publisher struct {
 	proxies   map[model.Key]*proxy   // connected, by pod
 	locations map[model.Location]int // of connected proxies, how many are at each zone and each node
 	published map[xds.Layer]map[unit]refs
+	checkers  map[model.Key][]*checker // by pod
 	pending   map[xds.Layer]*xds.Update
 }
 
@@ -42,6 +43,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 		proxies:   map[model.Key]*proxy{},
 		locations: map[model.Location]int{},
 		published: map[xds.Layer]map[unit]refs{},
+		checkers:  map[model.Key][]*checker{},
 		pending:   map[xds.Layer]*xds.Update{},
 	}
 }
@@ -61,6 +63,7 @@ func (p *publisher) changes(ch mesh.Changes) {
 		if px := p.proxies[k]; px != nil {
 			p.inbound(px)
 		}
+		p.tellChecks(k)
 	}
 	p.flush()
 }

@@ -1,6 +1,9 @@
 package translator
 
 import (
+	"strconv"
+	"strings"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
@@ -35,6 +38,13 @@ func HealthChecks(w *model.Workload, capture Capture) *healthv3.HealthCheckSpeci
 		})
 	}
 	return out
+}
+
+// CheckedPort says which of a pod's ports the results for a cluster of HealthChecks are about.
+func CheckedPort(cluster string) (uint16, bool) {
+	number, ok := strings.CutPrefix(cluster, "in|")
+	port, err := strconv.ParseUint(number, 10, 16)
+	return uint16(port), ok && err == nil
 }
 
 func healthCheck(c model.HealthCheck) *corev3.HealthCheck {

@@ -1,0 +1,89 @@
+package controlplane
+
+import (
+	"context"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/translator"
+	"github.com/heddle-mesh/heddle/xds/hds"
+)
+
+// checker is a sidecar that asks what to check of its application.
+type checker struct {
+	pod     model.Key
+	capture translator.Capture
+	told    *healthv3.HealthCheckSpecifier
+	checks  chan *healthv3.HealthCheckSpecifier // holds the newest only
+}
+
+// connectChecker tells the HDS server whose stream it is.
+func (p *Plane) connectChecker(ctx context.Context, node *corev3.Node) (hds.Session, error) {
+	pod, capture, err := p.identify(ctx, node)
+	if err != nil {
+		return hds.Session{}, err
+	}
+	c := &checker{pod: pod, capture: capture, checks: make(chan *healthv3.HealthCheckSpecifier, 1)}
+	if err := p.call(ctx, func() { p.publisher.addChecker(c) }); err != nil {
+		return hds.Session{}, err
+	}
+	return hds.Session{
+		Checks: c.checks,
+		Report: func(cluster string, status hds.Status) {
+			if port, ok := translator.CheckedPort(cluster); ok {
+				health{p, p.log}.Checked(pod, port, status == hds.Healthy)
+			}
+		},
+		Close: func() { p.post(func() { p.publisher.removeChecker(c) }) },
+	}, nil
+}
+
+func (p *publisher) addChecker(c *checker) {
+	p.checkers[c.pod] = append(p.checkers[c.pod], c)
+	p.tellChecks(c.pod)
+}
+
+func (p *publisher) removeChecker(c *checker) {
+	var left []*checker
+	for _, o := range p.checkers[c.pod] {
+		if o != c {
+			left = append(left, o)
+		}
+	}
+	if len(left) == 0 {
+		delete(p.checkers, c.pod)
+		return
+	}
+	p.checkers[c.pod] = left
+}
+
+// noChecks takes back what was to be checked: Envoy wants an interval all the same.
+func noChecks() *healthv3.HealthCheckSpecifier {
+	return &healthv3.HealthCheckSpecifier{Interval: durationpb.New(time.Minute)}
+}
+
+// tellChecks tells a pod's sidecar what to check, if that changed.
+func (p *publisher) tellChecks(pod model.Key) {
+	for _, c := range p.checkers[pod] {
+		spec := noChecks()
+		if w := p.state.Workload(pod); w != nil {
+			if checks := translator.HealthChecks(w, c.capture); checks != nil {
+				spec = checks
+			}
+		}
+		if c.told != nil && proto.Equal(c.told, spec) {
+			continue
+		}
+		c.told = spec
+		select {
+		case <-c.checks: // not read yet, and out of date
+		default:
+		}
+		c.checks <- spec
+	}
+}
