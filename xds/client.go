@@ -74,6 +74,8 @@ type flight struct {
 	sent    time.Time
 }
 
+func (f *flight) empty() bool { return len(f.items) == 0 && len(f.removed) == 0 }
+
 // item is a resource in a response.
 type item struct {
 	*version

@@ -82,19 +82,21 @@ func (c *client) heldUntil(t Type, now time.Time) time.Time {
 func (c *client) gather(t Type) *flight {
 	sub := c.subs[t]
 	f := &flight{typ: t}
-	if n := len(sub.suspects); n > 0 {
-		group := sub.suspects[n-1]
-		sub.suspects = sub.suspects[:n-1]
+	for len(sub.suspects) > 0 && f.empty() {
+		last := len(sub.suspects) - 1
+		group := sub.suspects[last]
+		sub.suspects = sub.suspects[:last]
 		for _, id := range group {
 			c.collect(f, id)
 		}
-	} else {
+	}
+	if f.empty() {
 		f.items = make([]item, 0, sub.dirty.count())
 		for id := range sub.dirty.all() {
 			c.collect(f, id)
 		}
 	}
-	if len(f.items) == 0 && len(f.removed) == 0 && !sub.owed {
+	if f.empty() && !sub.owed {
 		return nil
 	}
 	if c.dialect == sotw && (t == Cluster || t == Listener) {
