@@ -99,15 +99,15 @@ func TestLoadBalancersChooseAsTheySay(t *testing.T) {
 		const n = 90
 		gate := wire.NewGate()
 		mesh.App("catalog-1").Does(gate.Behind)
-		var answers []func() []*wire.Response
+		var answers []*wire.Pending
 		for i := range n {
 			answers = append(answers, web.Begin(1, http.MethodGet, "http://least-busy:8080/"))
 			mesh.Eventually("the request arrives", func() bool { return mesh.Apps("catalog").Requests() == i+1 })
 		}
 		wire.WantShare(t, "the busy pod", len(mesh.App("catalog-1").Requests()), n, 1.0/9)
 		gate.Open()
-		for _, wait := range answers {
-			wait()
+		for _, a := range answers {
+			a.All()
 		}
 	})
 }

@@ -51,11 +51,20 @@ func Chain(first, second Behaviour) Behaviour {
 
 // On behaves as b for requests to path, and echoes the others.
 func On(path string, b Behaviour) Behaviour {
+	return choose(func(r *http.Request) bool { return r.URL.Path == path }, b)
+}
+
+// When behaves as b for requests with the header, and echoes the others.
+func When(header string, b Behaviour) Behaviour {
+	return choose(func(r *http.Request) bool { return r.Header.Get(header) != "" }, b)
+}
+
+func choose(special func(*http.Request) bool, b Behaviour) Behaviour {
 	return func(next http.Handler) http.Handler {
-		there := b(next)
+		other := b(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == path {
-				there.ServeHTTP(w, r)
+			if special(r) {
+				other.ServeHTTP(w, r)
 			} else {
 				next.ServeHTTP(w, r)
 			}

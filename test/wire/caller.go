@@ -198,33 +198,50 @@ func (c *Caller) Times(n int, url string, options ...Option) []*Response {
 // Concurrently sends n requests at once and returns when all are answered.
 func (c *Caller) Concurrently(n int, method, url string, options ...Option) []*Response {
 	c.t.Helper()
-	return c.Begin(n, method, url, options...)()
+	return c.Begin(n, method, url, options...).All()
 }
 
-// Begin sends n requests at once; what it returns waits for the answers.
-func (c *Caller) Begin(n int, method, url string, options ...Option) func() []*Response {
-	c.t.Helper()
-	type result struct {
-		resp *Response
-		err  error
-	}
-	results := make(chan result, n)
+// Begin sends n requests at once and does not wait for their answers.
+func (c *Caller) Begin(n int, method, url string, options ...Option) *Pending {
+	p := &Pending{t: c.t, left: n, results: make(chan result, n)}
 	for range n {
 		go func() {
 			resp, err := c.Try(c.t.Context(), method, url, options...)
-			results <- result{resp, err}
+			p.results <- result{resp, err}
 		}()
 	}
-	return func() []*Response {
-		c.t.Helper()
-		all := make([]*Response, n)
-		for i := range all {
-			r := <-results
-			if r.err != nil {
-				c.t.Fatalf("%s %s from %s: %v", method, url, c.pod, r.err)
-			}
-			all[i] = r.resp
+	return p
+}
+
+// Pending is requests that are under way.
+type Pending struct {
+	t       testing.TB
+	left    int
+	results chan result
+}
+
+type result struct {
+	resp *Response
+	err  error
+}
+
+// Next waits for the next n answers.
+func (p *Pending) Next(n int) []*Response {
+	p.t.Helper()
+	all := make([]*Response, n)
+	for i := range all {
+		r := <-p.results
+		if r.err != nil {
+			p.t.Fatal(r.err)
 		}
-		return all
+		all[i] = r.resp
 	}
+	p.left -= n
+	return all
+}
+
+// All waits for all answers that are left.
+func (p *Pending) All() []*Response {
+	p.t.Helper()
+	return p.Next(p.left)
 }

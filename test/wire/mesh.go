@@ -32,6 +32,9 @@ type Mesh struct {
 	order     []string                // the keys of apps
 }
 
+// flush is how often sidecars send their statistics, from which the control plane learns of failing applications.
+const flush = 500 * time.Millisecond
+
 // Start runs examples/NAME.yaml and returns when every sidecar serves. Everything ends with the test.
 func Start(t *testing.T, example string) *Mesh {
 	t.Helper()
@@ -109,7 +112,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 		Binary: binary,
 		Bootstrap: bootstrap.Options{
 			ID: pod.Namespace + "/" + pod.Name, Region: where.region, Zone: where.zone,
-			ADS: m.control.socket, Capture: capture, HealthChecks: true,
+			ADS: m.control.socket, Capture: capture, HealthChecks: true, FlushInterval: flush,
 		},
 		Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
 		Concurrency: 1, // a Service's limits hold per worker too

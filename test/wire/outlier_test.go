@@ -72,3 +72,20 @@ func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatAPodsOwnSidecarSeesSparesOtherCallers(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "outlier-detection")
+	web, mobile := mesh.Caller("web"), mesh.Caller("mobile")
+	const items = "http://catalog:8080/items"
+	// It fails for web alone, so what mobile learns it cannot have learned by itself.
+	mesh.App("catalog-1").Does(wire.When("x-from", wire.Answer(http.StatusInternalServerError)))
+	met := func() bool { return wire.Pods(mobile.Times(9, items))["catalog-1"] > 0 }
+
+	web.Times(9, items, wire.Header("x-from", "web")) // three for each pod
+	mesh.Eventually("the pod is left out for mobile", func() bool { return !met() })
+	mesh.Eventually("the pod is taken back", met)
+	if n := len(mesh.App("catalog-1").Requests()); n == 0 {
+		t.Error("the pod was never asked")
+	}
+}

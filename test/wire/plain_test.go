@@ -25,7 +25,7 @@ func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
 		answers := mesh.Caller("web").Begin(n, http.MethodGet, "http://catalog:8080/")
 		gate.Waited(t, n)
 		gate.Open()
-		if got := wire.Statuses(answers()); got[http.StatusOK] != n {
+		if got := wire.Statuses(answers.All()); got[http.StatusOK] != n {
 			t.Errorf("answers are %v, want %d times 200", got, n)
 		}
 	})

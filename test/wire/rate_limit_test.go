@@ -11,19 +11,28 @@ func TestRateLimitsHoldForCallersInsideAndOutsideTheMesh(t *testing.T) {
 	mesh := wire.Start(t, "rate-limit")
 	web, outsider := mesh.Caller("web"), mesh.Outsider()
 
-	for _, got := range web.Times(3, "http://catalog:8080/search") {
-		got.WantStatus(http.StatusOK)
-	}
-	for _, got := range outsider.Times(2, "http://catalog-1:8080/search") {
-		got.WantStatus(http.StatusOK)
-	}
-	for range 3 {
-		web.Get("http://catalog:8080/search/shoes").WantStatus(http.StatusTooManyRequests)
-		outsider.Get("http://catalog-1:8080/search").WantStatus(http.StatusTooManyRequests)
-	}
-	mesh.App("catalog-1").WantRequests(5)
-
-	for _, got := range web.Times(20, "http://catalog:8080/items") {
-		got.WantStatus(http.StatusOK)
-	}
+	mesh.Run("one bucket for all callers, protocols and alternatives", func(*testing.T) {
+		web.Get("http://catalog:8080/search").WantStatus(http.StatusOK)
+		web.Get("http://catalog:8080/find").WantStatus(http.StatusOK)
+		web.HTTP2().Get("http://catalog:8080/search/shoes").WantStatus(http.StatusOK)
+		outsider.Get("http://catalog-1:8080/search").WantStatus(http.StatusOK)
+		outsider.HTTP2().Get("http://catalog-1:8080/find").WantStatus(http.StatusOK)
+		for _, path := range []string{"/search", "/find"} {
+			web.Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
+			web.HTTP2().Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
+			outsider.Get("http://catalog-1:8080" + path).WantStatus(http.StatusTooManyRequests)
+		}
+		mesh.App("catalog-1").WantRequests(5)
+	})
+	mesh.Run("a burst after a pause", func(*testing.T) {
+		for _, got := range web.Times(3, "http://catalog:8080/reports") {
+			got.WantStatus(http.StatusOK)
+		}
+		web.Get("http://catalog:8080/reports").WantStatus(http.StatusTooManyRequests)
+	})
+	mesh.Run("none elsewhere", func(*testing.T) {
+		for _, got := range web.Times(20, "http://catalog:8080/items") {
+			got.WantStatus(http.StatusOK)
+		}
+	})
 }

@@ -89,6 +89,8 @@ func TestRoutesToWhatIsNotThereAnswer503(t *testing.T) {
 
 	web.Get("http://catalog:8080/").WantStatus(http.StatusOK)
 
+	web.Get("http://empty:8080/").WantStatus(http.StatusServiceUnavailable)
+
 	const n = 200
 	got := wire.Statuses(web.Times(n, "http://catalog:8080/half"))
 	wire.WantShare(t, "requests to the Service that is not there", got[http.StatusServiceUnavailable], n, 0.5)
