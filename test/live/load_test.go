@@ -42,7 +42,7 @@ type caller struct {
 func (w *world) caller(keep connections) *caller {
 	t := &http.Transport{DisableKeepAlives: keep == fresh, DisableCompression: true, MaxIdleConnsPerHost: workers}
 	w.t.Cleanup(t.CloseIdleConnections)
-	return &caller{http.Client{Transport: t}, w.web.bind}
+	return &caller{http.Client{Transport: t}, w.web.capture.Bind}
 }
 
 type connections bool
@@ -103,7 +103,7 @@ func (w *world) answers(service netip.Addr) {
 func (w *world) refuses(service netip.Addr) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprint(service, " refuses connections"), func() bool {
-		c, err := net.Dial("tcp", netip.AddrPortFrom(within(w.web.bind, service), servicePort).String())
+		c, err := net.Dial("tcp", netip.AddrPortFrom(within(w.web.capture.Bind, service), servicePort).String())
 		if err == nil {
 			_ = c.Close()
 		}

@@ -35,3 +35,10 @@ func (s *transcript) Write(p []byte) (int, error) {
 func (s *transcript) logger() zerolog.Logger {
 	return zerolog.New(zerolog.ConsoleWriter{Out: s, NoColor: true, TimeFormat: "15:04:05"}).With().Timestamp().Logger()
 }
+
+// count is how often words were said.
+func (s *transcript) count(words string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Count(s.text.Bytes(), []byte(words))
+}

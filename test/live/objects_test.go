@@ -139,6 +139,8 @@ func (w *world) deleteSlice(name string) {
 	}
 }
 
+func everything() metav1.ListOptions { return metav1.ListOptions{} }
+
 // policyItem is the key in the data of a policy ConfigMap.
 const policyItem = "traffic.yaml"
 

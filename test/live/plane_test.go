@@ -127,6 +127,23 @@ func (w *world) serveOn(s setting) *plane {
 	return p
 }
 
+// metric is the value of one of the control plane's counters or gauges that has a label of that value.
+func (w *world) metric(name, label string) float64 {
+	w.t.Helper()
+	families, err := w.plane.registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == name && len(m.Label) == 1 && m.Label[0].GetValue() == label {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
 // background runs f until the function that it gives is called, or the test ends.
 func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,9 +1,10 @@
 package live
 
 import (
-	"fmt"
 	"net/http"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // Each edit replaces what the sidecars have in another place: routes, clusters (which warm), listeners, endpoints.
@@ -108,16 +109,14 @@ func TestAnInvalidEditChangesNothing(t *testing.T) {
 		w.policy("catalog", broken)
 		w.wantRefused("catalog", good.Serving)
 		for p, config := range before {
-			if now := w.config(p); now != config {
-				t.Errorf("the configuration of %s changed with the edit %q:\n%s", p.name, broken, firstDifference(config, now))
-			}
+			w.wantConfig(p, config)
 		}
 	}
 	if got := generations(load.next(50)); got["1"] < 50 {
 		t.Errorf("answers are under policies %v, want 1 alone", got)
 	}
-	if now := w.plane.sent(); fmt.Sprint(now) != fmt.Sprint(sent) {
-		t.Errorf("resources sent were %v before the edits and are %v after", sent, now)
+	if diff := cmp.Diff(sent, w.plane.sent()); diff != "" {
+		t.Errorf("resources sent (-before the edits +after):\n%s", diff)
 	}
 	w.policy("catalog", generation(3, "timeout: 6s"))
 	load.untilGeneration(3)

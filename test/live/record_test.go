@@ -40,13 +40,13 @@ func (r *record) policy(name string) mesh.PolicyStatus {
 	return r.policies[name]
 }
 
-// count is how many events of a kind a proxy had, of one type where types are given.
+// count is how many events of a kind a proxy had, or all if none is named, of one type where types are given.
 func (r *record) count(proxy string, kind xds.Kind, types ...xds.Type) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
 	for _, e := range r.events {
-		if e.Proxy == proxy && e.Kind == kind && (len(types) == 0 || slices.Contains(types, e.Type)) {
+		if (e.Proxy == proxy || proxy == "") && e.Kind == kind && (len(types) == 0 || slices.Contains(types, e.Type)) {
 			n++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 )
 
 func TestNoRequestFailsWhileOtherServicesComeAndGo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	w := start(t)
 	pod := w.pod("app-1")
 	catalog := w.service("catalog")

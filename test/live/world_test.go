@@ -31,11 +31,16 @@ type world struct {
 	pods   int
 }
 
-// start gives a world with a control plane and the pod web.
+// start gives a world with a control plane in this process, and the pod web.
 func start(t testing.TB) *world {
 	t.Helper()
+	return startWith(t, (*world).serve)
+}
+
+func startWith(t testing.TB, run func(*world) *plane) *world {
+	t.Helper()
 	w := prepare(t)
-	w.plane = w.serve()
+	w.plane = run(w)
 	w.web = w.pod("web")
 	return w
 }
@@ -43,27 +48,32 @@ func start(t testing.TB) *world {
 // prepare gives a world in which nothing runs yet.
 func prepare(t testing.TB) *world {
 	t.Helper()
-	// Not t.TempDir: a test's name is part of that, and the path of a unix socket is short.
-	dir, err := os.MkdirTemp("", "live-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
 	binary, err := envoy.Find(t.Context(), envoy.FindOptions{Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{
+	w := &world{
 		t: t, client: api.Client(t), binary: binary, log: newTranscript(t, "control plane"),
-		setting: setting{
-			Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), Network: loopback.Reserve(t),
-			Socket: filepath.Join(dir, "ads.sock"),
-		},
+		setting: setting{Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), Network: loopback.Reserve(t)},
 	}
+	w.Socket = filepath.Join(w.directory(), "ads.sock")
+	return w
+}
+
+// directory makes one that is removed when the test ends.
+func (w *world) directory() string {
+	w.t.Helper()
+	// Not t.TempDir: a test's name is part of that, and the path of a unix socket is short.
+	dir, err := os.MkdirTemp("", "live-")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			w.t.Error(err)
+		}
+	})
+	return dir
 }
 
 // pod is a pod whose application and sidecar run.
@@ -71,8 +81,8 @@ type pod struct {
 	name    string
 	address netip.Addr // as the API server knows it
 	*envoy.Proxy
-	bind netip.Prefix // of its sidecar's outbound listeners
-	stop func()       // ends the sidecar and the application
+	capture bootstrap.Capture
+	stop    func() // ends the sidecar and the application
 }
 
 // id is the pod as its sidecar calls itself.
@@ -89,14 +99,20 @@ func (w *world) pod(name string, labels ...string) *pod {
 func (w *world) podAt(address netip.Addr, name string, labels ...string) *pod {
 	w.t.Helper()
 	w.createPod(name, address, labels...)
+	return w.run(name, address)
+}
+
+// run runs a pod's application and sidecar, and returns when it serves.
+func (w *world) run(name string, address netip.Addr) *pod {
+	w.t.Helper()
 	at := w.loopback(address).As4()
 	capture := bootstrap.Capture{Bind: loopback.Reserve(w.t), App: netip.AddrFrom4([4]byte{at[0], at[1], 255, at[3]})}
 	stopApp := w.app(name, capture.App)
-	p := &pod{name: name, address: address, bind: capture.Bind}
+	p := &pod{name: name, address: address, capture: capture}
 	log := newTranscript(w.t, "sidecar of "+name)
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
-		Bootstrap:   bootstrap.Options{ID: w.id(p), ADS: w.Socket, Capture: capture},
+		Bootstrap:   bootstrap.Options{ID: w.id(p), ADS: w.Socket, Capture: p.capture},
 		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: "default"},
 		Concurrency: 1,
 		Log:         log.logger(),

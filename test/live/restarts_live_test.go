@@ -1,0 +1,158 @@
+package live
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/heddle-mesh/heddle/xds"
+)
+
+func TestARestartOfHeddleIsNotNoticed(t *testing.T) {
+	for name, run := range map[string]func(*world) *plane{
+		"after it was stopped": (*world).serve,
+		"after kill -9":        (*world).fork,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := startWith(t, run)
+			one := w.pod("catalog-1")
+			catalog := w.service("catalog")
+			w.slice("catalog", ready(one))
+			w.policy("catalog", generation(1, "timeout: 5s"))
+			load := w.load(catalog)
+			load.untilGeneration(1)
+			before := map[*pod]string{w.web: w.config(w.web), one: w.config(one)}
+
+			for range 2 {
+				w.plane.stop()
+				load.next(30) // while there is none
+				w.plane = run(w)
+				w.returned(w.web, one)
+				load.next(30)
+				for p, config := range before {
+					w.wantConfig(p, config)
+				}
+				if diff := cmp.Diff(map[xds.Type]int{}, w.plane.sent()); diff != "" {
+					t.Errorf("resources sent to sidecars that had them (-want +got):\n%s", diff)
+				}
+			}
+			w.policy("catalog", generation(2, "timeout: 5s"))
+			load.untilGeneration(2)
+			load.finish()
+			if diff := cmp.Diff(map[xds.Type]int{xds.Route: 2}, w.plane.sent()); diff != "" {
+				t.Errorf("resources sent for an edit of a route (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestSidecarsServeWhileHeddleIsAwayForSeconds(t *testing.T) {
+	t.Parallel() // it mostly waits
+	w := start(t)
+	one, two := w.pod("catalog-1"), w.pod("catalog-2")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	w.policy("catalog", generation(1))
+	load := w.load(catalog)
+	load.untilGeneration(1)
+
+	w.plane.stop()
+	w.policy("catalog", generation(2))
+	w.slice("catalog", ready(two))
+	if got := generations(load.next(5 * rate)); got["1"] < 5*rate {
+		t.Errorf("for 5 s without a control plane answers are under policies %v", got)
+	}
+	w.plane = w.serve()
+	w.returned(w.web, one, two)
+	load.untilGeneration(2)
+	load.untilOnly(two)
+	load.finish()
+}
+
+func TestABrokenPolicyStaysAtItsLastGoodVersionAfterARestartAndOnEveryReplica(t *testing.T) {
+	w := start(t)
+	one := w.pod("catalog-1")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	w.policy("catalog", generation(1, "timeout: 5s"))
+	load := w.load(catalog)
+	load.untilGeneration(1)
+	good := w.plane.policy("catalog").Serving
+	w.kept(good)
+	w.policy("catalog", generation(2, "timeuot: 5s"))
+	w.wantRefused("catalog", good)
+	config, served := w.config(w.web), w.versions(w.Socket, w.web)
+	if len(served) < 8 {
+		t.Fatalf("only %d resources are served: %v", len(served), served)
+	}
+
+	w.plane.stop()
+	w.plane = w.serve()
+	w.returned(w.web, one)
+	w.wantRefused("catalog", good)
+	w.wantConfig(w.web, config)
+	if diff := cmp.Diff(map[xds.Type]int{}, w.plane.sent()); diff != "" {
+		t.Errorf("resources sent after the restart (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(served, w.versions(w.Socket, w.web)); diff != "" {
+		t.Errorf("versions after the restart (-before +after):\n%s", diff)
+	}
+
+	second := w.setting
+	second.Socket = filepath.Join(filepath.Dir(w.Socket), "second.sock")
+	replica := w.serveOn(second)
+	for _, p := range []*pod{w.web, one} {
+		if diff := cmp.Diff(w.versions(w.Socket, p), w.versions(second.Socket, p)); diff != "" {
+			t.Errorf("versions for %s (-first +second replica):\n%s", p.name, diff)
+		}
+	}
+	if got := replica.policy("catalog"); got.Accepted || got.Serving != good {
+		t.Errorf("on the second replica the policy is %+v, want version %s in force", got, good)
+	}
+	if got := generations(load.next(50)); got["1"] < 50 {
+		t.Errorf("answers are under policies %v, want 1 alone", got)
+	}
+	load.finish()
+}
+
+// Not parallel to any other test: all use this API server.
+func TestLosingTheAPIServerChangesNothingAndItsReturnBringsTheDifference(t *testing.T) {
+	w := start(t)
+	one, two := w.pod("catalog-1"), w.pod("catalog-2")
+	catalog, going := w.service("catalog"), w.service("going")
+	w.slice("catalog", ready(one))
+	w.slice("going", ready(one))
+	w.policy("catalog", generation(1))
+	load := w.load(catalog)
+	load.untilGeneration(1)
+	w.answers(going)
+	config, sent := w.config(w.web), w.plane.sent()
+
+	api.Kill(t)
+	load.next(2 * rate)
+	w.wantConfig(w.web, config)
+	api.Resume(t)
+	if diff := cmp.Diff(sent, w.plane.sent()); diff != "" {
+		t.Errorf("resources sent without an API server (-before +after):\n%s", diff)
+	}
+
+	w.policy("catalog", generation(2))
+	w.deleteService("going")
+	coming := w.service("coming")
+	w.slice("coming", ready(two))
+	w.slice("catalog", ready(two))
+	load.untilGeneration(2)
+	load.untilOnly(two)
+	w.answers(coming)
+	w.refuses(going)
+	load.finish()
+}
+
+// wantConfig fails the test unless a sidecar still has that configuration.
+func (w *world) wantConfig(p *pod, want string) {
+	w.t.Helper()
+	if now := w.config(p); now != want {
+		w.t.Errorf("the configuration of %s changed: %s", p.name, firstDifference(want, now))
+	}
+}
