@@ -174,7 +174,7 @@ func (l *envoyTest) serve(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.grpc = grpc.NewServer(ServerOptions(grpc.StreamInterceptor(
+	l.grpc = grpc.NewServer(ServerOptions(grpc.WaitForHandlers(true), grpc.StreamInterceptor(
 		func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 			l.mu.Lock()
 			l.open = 0
