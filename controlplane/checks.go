@@ -36,7 +36,7 @@ func (p *Plane) connectChecker(ctx context.Context, node *corev3.Node) (hds.Sess
 		Checks: c.checks,
 		Report: func(cluster string, status hds.Status) {
 			if port, ok := translator.CheckedPort(cluster); ok {
-				health{p, p.log}.Checked(pod, port, status == hds.Healthy)
+				health{p, p.log}.Checked(pod, port, status)
 			}
 		},
 		Close: func() { p.post(func() { p.publisher.removeChecker(c) }) },

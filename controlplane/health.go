@@ -6,6 +6,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/xds/hds"
 )
 
 // health brings what sidecars find out about their own applications to every caller: results of active checks, and
@@ -49,9 +50,9 @@ func (h health) ejection(pod model.Key, port uint16) time.Duration {
 }
 
 // Checked hears the result of an active check.
-func (h health) Checked(pod model.Key, port uint16, healthy bool) {
+func (h health) Checked(pod model.Key, port uint16, status hds.Status) {
 	h.plane.post(func() {
-		h.report(model.HealthReport{Pod: pod, Port: port, Healthy: healthy, Reason: model.ActiveCheck})
+		h.report(model.HealthReport{Pod: pod, Port: port, Healthy: status == hds.Healthy, Reason: model.ActiveCheck})
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
 )
 
@@ -50,3 +51,18 @@ func (m *metrics) reported(r model.HealthReport) {
 }
 
 func (m *metrics) applied(since time.Time) { m.translate.Observe(time.Since(since).Seconds()) }
+
+// watch adds whether the source answers, for sources that can tell.
+func (m *metrics) watch(r prometheus.Registerer, status func() kube.Status) {
+	if status == nil {
+		return
+	}
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "heddle_source_connected", Help: "1 while the API server answers; what was known is served while it does not.",
+	}, func() float64 {
+		if status().Connected {
+			return 1
+		}
+		return 0
+	}))
+}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/observe"
@@ -62,6 +63,7 @@ type Options struct {
 	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
 	Drain    time.Duration
 	Registry *prometheus.Registry // default: a new one
+	Status   func() kube.Status   // of the source, if it can lose what it watches; may be nil
 	Signals  observe.Options      // how statistics of sidecars are kept
 	Observer Observer
 	Log      zerolog.Logger
@@ -119,6 +121,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
 	m := newMetrics(p.registry)
+	m.watch(p.registry, p.options.Status)
 	p.publisher = newPublisher(state, p.store, m, p.log)
 
 	socket, err := listenPrivate(p.options.Socket)

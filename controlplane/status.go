@@ -53,6 +53,9 @@ func (p *Plane) statusHandler() http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
+		if s := p.options.Status; s != nil && !s().Connected {
+			fmt.Fprintf(w, "the source is away since %s (%s): what was known is served\n", s().Since.UTC().Format(time.RFC3339), s().Reason)
+		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	return mux

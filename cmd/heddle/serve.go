@@ -118,7 +118,7 @@ func (f *serveFlags) fromCluster(o *controlplane.Options) error {
 	if err != nil {
 		return err
 	}
-	o.Source = cluster
+	o.Source, o.Status = cluster, cluster.Status
 	o.LastGood, err = kube.NewRevisions(config, o.Log)
 	return err
 }
