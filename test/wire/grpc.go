@@ -15,16 +15,18 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ServeGRPC lets the applications speak gRPC: the service, and gRPC's own health service.
-func (as Apps) ServeGRPC(service *TestService) {
+// ServeGRPC lets the applications speak gRPC: the service, and gRPC's own health service, which it gives.
+func (as Apps) ServeGRPC(service *TestService) *health.Server {
 	s := grpc.NewServer()
 	grpc_testing.RegisterTestServiceServer(s, service)
-	healthpb.RegisterHealthServer(s, health.NewServer())
+	status := health.NewServer()
+	healthpb.RegisterHealthServer(s, status)
 	conns := newInbox()
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(conns) }()
 	for _, a := range as {
 		a.Speaks(conns.put)
+		a.Hangup() // its sidecar may have begun to check its health
 	}
 	t := as[0].t
 	t.Cleanup(func() {
@@ -33,6 +35,7 @@ func (as Apps) ServeGRPC(service *TestService) {
 			t.Errorf("gRPC server: %v", err)
 		}
 	})
+	return status
 }
 
 // TestService answers calls with the status, headers, trailers and sizes that they ask for, as gRPC's interoperability

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -69,13 +70,14 @@ func TestGRPCKeepsItsStatusTrailersAndStreams(t *testing.T) {
 func TestGRPCIsRoutedRetriedAndFailedByItsOwnStatus(t *testing.T) {
 	mesh := wire.Start(t, "grpc")
 	service := &wire.TestService{}
-	mesh.Apps("stock").ServeGRPC(service)
+	health := mesh.Apps("stock").ServeGRPC(service)
 	conn := dialGRPC(t, mesh, "stock:9090")
 	client := grpc_testing.NewTestServiceClient(conn)
-	mesh.Eventually("a pod is healthy", func() bool {
+	serves := func() bool {
 		_, err := client.EmptyCall(t.Context(), &grpc_testing.Empty{})
 		return err == nil
-	})
+	}
+	mesh.Eventually("a pod is found healthy", serves)
 
 	t.Run("retried", func(t *testing.T) {
 		service.FailFirst(2, codes.Unavailable)
@@ -101,6 +103,12 @@ func TestGRPCIsRoutedRetriedAndFailedByItsOwnStatus(t *testing.T) {
 		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("the call ended as %v, want resource exhausted", err)
 		}
+	})
+	t.Run("and left alone if it does not serve", func(t *testing.T) {
+		health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+		mesh.Eventually("no pod is asked", func() bool { return !serves() })
+		health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+		mesh.Eventually("pods are asked again", serves)
 	})
 }
 

@@ -11,17 +11,26 @@ func TestHealthChecksByAPodsOwnSidecarReachEveryCaller(t *testing.T) {
 	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "health-check")
 	const items = "http://catalog:8080/items"
-	both := func() bool {
-		pods := wire.Pods(mesh.Caller("web").Times(20, items))
-		return pods["catalog-1"] > 0 && pods["catalog-2"] > 0
+	sick := mesh.App("catalog-1")
+	// pods are those that 20 requests of each caller were answered by.
+	pods := func() map[string]int {
+		return wire.Pods(append(mesh.Caller("web").Times(20, items), mesh.Caller("mobile").Times(20, items)...))
 	}
-	mesh.Eventually("both pods are used", both)
+	mesh.Eventually("both pods are used", func() bool { return len(pods()) == 2 })
 
-	mesh.App("catalog-1").Does(wire.On("/healthz", wire.Answer(http.StatusInternalServerError)))
-	mesh.Eventually("the unhealthy pod is avoided", func() bool {
-		return wire.Pods(mesh.Caller("web").Times(20, items))["catalog-2"] == 20
-	})
+	sick.Does(wire.On("/healthz", wire.Answer(http.StatusInternalServerError)))
+	mesh.Eventually("the unhealthy pod is avoided by all", func() bool { return pods()["catalog-2"] == 40 })
 
-	mesh.App("catalog-1").Does(wire.Echo)
-	mesh.Eventually("the pod that is healthy again is used", both)
+	sick.Does(wire.Echo)
+	mesh.Eventually("the pod that is healthy again is used", func() bool { return len(pods()) == 2 })
+
+	sick.Refuse()
+	sick.Hangup()
+	mesh.Eventually("a pod whose application is down is avoided by all", func() bool { return pods()["catalog-2"] == 40 })
+	mesh.App("catalog-2").Refuse()
+	mesh.App("catalog-2").Hangup()
+	mesh.Get(items).WantStatus(http.StatusServiceUnavailable)
+
+	sick.Accept()
+	mesh.Eventually("the first that returns is used", func() bool { return pods()["catalog-1"] == 40 })
 }
