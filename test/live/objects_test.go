@@ -123,9 +123,9 @@ func (w *world) sliceNamed(name, service, port string, endpoints []endpoint) {
 		})
 	}
 	slices := w.client.DiscoveryV1().EndpointSlices(w.Namespace)
-	_, err := slices.Create(w.t.Context(), o, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		_, err = slices.Update(w.t.Context(), o, metav1.UpdateOptions{})
+	_, err := slices.Update(w.t.Context(), o, metav1.UpdateOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = slices.Create(w.t.Context(), o, metav1.CreateOptions{})
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -152,9 +152,9 @@ func (w *world) policy(service, text string) {
 		Data:       map[string]string{policyItem: "kind: Traffic\nservice: " + service + "\n" + text},
 	}
 	maps := w.client.CoreV1().ConfigMaps(w.Namespace)
-	_, err := maps.Create(w.t.Context(), o, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		_, err = maps.Update(w.t.Context(), o, metav1.UpdateOptions{})
+	_, err := maps.Update(w.t.Context(), o, metav1.UpdateOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = maps.Create(w.t.Context(), o, metav1.CreateOptions{})
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -171,4 +171,9 @@ func (w *world) deletePolicy(service string) {
 // generation is a policy that answers tell apart, by the header x-generation.
 func generation(n int, text ...string) string {
 	return strings.Join(text, "\n") + fmt.Sprintf("\nroutes: [{name: all, responseHeaders: {set: {x-generation: \"%d\"}}}]", n)
+}
+
+// free is an address for a Service that no other test asks for.
+func (w *world) free(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 96, byte(241 + i/250), byte(1 + i%250)})
 }
