@@ -29,12 +29,23 @@ func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
 		AdsConfig: &corev3.ApiConfigSource{
 			ApiType:                   corev3.ApiConfigSource_DELTA_GRPC,
 			TransportApiVersion:       corev3.ApiVersion_V3,
-			GrpcServices:              []*corev3.GrpcService{controlPlaneService()},
+			GrpcServices:              []*corev3.GrpcService{adsService()},
 			SetNodeOnFirstMessageOnly: true,
 		},
 		CdsConfig: ads,
 		LdsConfig: proto.CloneOf(ads),
 	}
+}
+
+// adsService takes up ADS again within seconds, however long the control plane was away: Envoy's own 30 s are as long
+// as changes would have no effect.
+func adsService() *corev3.GrpcService {
+	s := controlPlaneService()
+	s.GetEnvoyGrpc().RetryPolicy = &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+		BaseInterval: durationpb.New(500 * time.Millisecond),
+		MaxInterval:  durationpb.New(5 * time.Second),
+	}}
+	return s
 }
 
 func controlPlaneService() *corev3.GrpcService {
