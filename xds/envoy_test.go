@@ -118,7 +118,6 @@ func service(name, label string) []proto.Message {
 type envoyTest struct {
 	t      *testing.T
 	store  *Store
-	server *Server
 	socket string
 	grpc   *grpc.Server
 	proxy  *envoy.Proxy
