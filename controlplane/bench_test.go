@@ -3,13 +3,17 @@ package controlplane
 import (
 	"fmt"
 	"net/netip"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/translator"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -76,38 +80,70 @@ func newBench() *publisher {
 func BenchmarkFullTranslation(b *testing.B) {
 	events := benchFacts(benchServices)
 	b.ReportAllocs()
+	before := processCPU(b)
 	for b.Loop() {
 		p := newBench()
 		p.changes(p.state.Apply(events))
 	}
-	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/mesh")
+	b.ReportMetric((processCPU(b)-before).Seconds()/float64(b.N), "cpu-s/op")
+	b.ReportMetric(float64(bytesPerService()), "B/Service")
+}
+
+// processCPU is what this process has used of all processors, garbage collection included.
+func processCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// bytesPerService is how much a sidecar is sent for one more Service.
+func bytesPerService() int {
+	state := mesh.New(mesh.Options{Namespace: DefaultNamespace})
+	state.Apply(benchFacts(1))
+	key := benchService(0, "").Key
+	r := translator.Outbound(state.Outbound(mesh.View{Key: key}), translator.Capture{})
+	r.Endpoints = translator.Endpoints(state.Endpoints(key), model.Location{})
+	total := 0
+	for _, n := range messages(r) {
+		total += proto.Size(n.message)
+	}
+	return total
 }
 
 // BenchmarkEndpointChange is one endpoint of one Service becoming ready or not, on top of all others.
 func BenchmarkEndpointChange(b *testing.B) {
-	p := newBench()
-	p.changes(p.state.Apply(benchFacts(benchServices)))
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		p.changes(p.state.Apply([]model.Event{{Slice: benchSlice(i/2%benchServices, i%2 == 1)}}))
-		i++
-	}
+	benchChanges(b, func(i int) (there, back model.Event) {
+		return model.Event{Slice: benchSlice(i, false)}, model.Event{Slice: benchSlice(i, true)}
+	})
 }
 
 // BenchmarkServiceChange is one Service getting another address, on top of all others.
 func BenchmarkServiceChange(b *testing.B) {
+	benchChanges(b, func(i int) (there, back model.Event) {
+		moved := benchService(i, "")
+		moved.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 97, byte(i >> 8), byte(i)})}
+		moved.Hash += "moved"
+		return model.Event{Service: moved}, model.Event{Service: benchService(i, "")}
+	})
+}
+
+// benchChanges changes one Service after the other, there and back.
+func benchChanges(b *testing.B, change func(i int) (there, back model.Event)) {
 	p := newBench()
 	p.changes(p.state.Apply(benchFacts(benchServices)))
+	var events [][]model.Event
+	for i := range benchServices {
+		there, back := change(i)
+		events = append(events, []model.Event{there}, []model.Event{back})
+	}
 	b.ReportAllocs()
-	i := 0
+	before, i := processCPU(b), 0
 	for b.Loop() {
-		s := benchService(i/2%benchServices, "")
-		if i%2 == 0 {
-			s.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{10, 97, byte(i >> 9), byte(i >> 1)})}
-			s.Hash += "moved"
-		}
-		p.changes(p.state.Apply([]model.Event{{Service: s}}))
+		p.changes(p.state.Apply(events[i%len(events)]))
 		i++
 	}
+	b.ReportMetric(float64((processCPU(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 }
