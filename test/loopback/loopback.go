@@ -19,7 +19,7 @@ const (
 )
 
 // Networks below first are left to the demo and to what else runs on a machine.
-const first, last = 128, 250
+const first, last = 150, 250
 
 // Reserve gives a /16 of loopback addresses until the test ends.
 func Reserve(t testing.TB) netip.Prefix {
