@@ -182,7 +182,7 @@ func (c *Caller) Try(ctx context.Context, method, url string, options ...Option)
 	if err != nil {
 		return nil, err
 	}
-	return &Response{c.t, resp.StatusCode, resp.Header, resp.Trailer, body, time.Since(start)}, nil
+	return &Response{c.t, resp.StatusCode, resp.Header, body, time.Since(start)}, nil
 }
 
 // Times sends n requests, one after the other.
@@ -193,12 +193,6 @@ func (c *Caller) Times(n int, url string, options ...Option) []*Response {
 		all[i] = c.Get(url, options...)
 	}
 	return all
-}
-
-// Concurrently sends n requests at once and returns when all are answered.
-func (c *Caller) Concurrently(n int, method, url string, options ...Option) []*Response {
-	c.t.Helper()
-	return c.Begin(n, method, url, options...).All()
 }
 
 // Begin sends n requests at once and does not wait for their answers.
