@@ -44,20 +44,6 @@ func TestCircuitBreakersRefuseWhatIsTooMuch(t *testing.T) {
 		mesh.Eventually("a connection passes again", func() bool { return mesh.Caller("web").Dial("cache:7000").Echoes("three") })
 	})
 	mesh.Run("retries", func(t *testing.T) {
-		const sent = 20
-		orders := mesh.App("orders-1")
-		first, retried := wire.NewGate(), wire.NewGate()
-		orders.Does(wire.FirstThen(sent, wire.Chain(first.Behind, wire.Answer(http.StatusServiceUnavailable)), retried.Behind))
-		answers := mesh.Caller("web").Begin(sent, http.MethodGet, "http://orders:8080/")
-		first.Waited(t, sent)
-		first.Open()
-		retried.Waited(t, 2)
-		for _, got := range answers.Next(sent - 2) {
-			got.WantStatus(http.StatusServiceUnavailable)
-		}
-		retried.Open()
-		for _, got := range answers.All() {
-			got.WantStatus(http.StatusOK)
-		}
+		wantRetries(t, mesh.Caller("web"), "http://orders:8080/", mesh.Apps("orders"), retryBounds{sent: 20, least: 2, most: 2})
 	})
 }

@@ -83,26 +83,33 @@ func TestRetriesCountAnApplicationsOwnConnectionFailures(t *testing.T) {
 
 func TestRetriesStayWithinTheirBudget(t *testing.T) {
 	mesh := wire.Start(t, "retries")
-	catalog := mesh.Apps("catalog")
-	const sent = 40
+	// A fifth of what is in flight, 40 at most, and 3 in any case.
+	wantRetries(t, mesh.Caller("web"), "http://catalog:8080/items", mesh.Apps("catalog"), retryBounds{sent: 40, least: 3, most: 8})
+}
 
-	// All first tries wait until all are there and then fail at once; all retries wait until the rest is answered.
+type retryBounds struct{ sent, least, most int }
+
+// wantRetries sends requests which all fail at once, and holds their retries until the rest is answered, so that no
+// retry takes the place of one that has ended. It wants as many retries at once as the bounds say.
+func wantRetries(t *testing.T, from *wire.Caller, url string, apps wire.Apps, b retryBounds) {
+	t.Helper()
 	first, retried := wire.NewGate(), wire.NewGate()
-	catalog.Does(wire.FirstThen(sent, wire.Chain(first.Behind, wire.Answer(http.StatusServiceUnavailable)), retried.Behind))
-	answers := mesh.Caller("web").Begin(sent, http.MethodGet, "http://catalog:8080/items")
-	first.Waited(t, sent)
-	first.Open()
-	// A fifth of what is in flight, 40 at most, and 3 in any case. The rest is answered while the retries wait.
-	retried.Waited(t, 3)
-	got := answers.Next(sent - sent/5)
-	retried.Open()
-	statuses := wire.Statuses(append(got, answers.All()...))
+	fail := wire.Chain(first.Behind, wire.Answer(http.StatusServiceUnavailable))
+	apps.Does(wire.FirstThen(b.sent, fail, retried.Behind))
 
-	retries := catalog.Requests() - sent
-	if retries < 3 || retries > sent/5 {
-		t.Errorf("%d requests were repeated, want 3 to %d", retries, sent/5)
+	answers := from.Begin(b.sent, http.MethodGet, url)
+	first.Waited(t, b.sent)
+	first.Open()
+	retried.Waited(t, b.least)
+	early := answers.Next(b.sent - b.most)
+	retried.Open()
+	statuses := wire.Statuses(append(early, answers.All()...))
+
+	retries := apps.Requests() - b.sent
+	if retries < b.least || retries > b.most {
+		t.Errorf("%d requests were repeated, want %d to %d", retries, b.least, b.most)
 	}
-	if statuses[http.StatusOK] != retries || statuses[http.StatusServiceUnavailable] != sent-retries {
+	if statuses[http.StatusOK] != retries || statuses[http.StatusServiceUnavailable] != b.sent-retries {
 		t.Errorf("answers are %v, want as many successes as retries (%d)", statuses, retries)
 	}
 }
