@@ -2,19 +2,20 @@
 // through real Envoys: what is created, changed and deleted, an API server that dies, a Heddle that restarts, a policy
 // that is broken or refused. Every request is counted, and none may fail.
 //
-//	m := start(t)
-//	catalog := m.pod("catalog-1")
-//	m.service("catalog")
-//	m.slice("catalog", ready(catalog))
-//	load := m.load("catalog")             // 100 requests per second from the pod web, once it answers
-//	m.policy("catalog", "timeout: 2s")    // and so on
+//	w := start(t)
+//	catalog := w.service("catalog")
+//	w.slice("catalog", ready(w.pod("catalog-1")))
+//	load := w.load(catalog)               // 150 requests per second from the pod web, once it answers
+//	w.policy("catalog", "timeout: 2s")    // and so on
 //	load.finish()                         // fails the test if any request failed
 //
 // All of it is test files:
 //
-//	mesh_test.go      a namespace of a real API server, its pods with their sidecars, and what tests write there
-//	plane_test.go     the control plane, in this process or in one that can be killed
-//	load_test.go      the traffic
+//	mesh_test.go      a namespace of a real API server, its pods with their sidecars
+//	objects_test.go   what tests write to the API server
+//	plane_test.go     the control plane, in this process or in one that can be killed, and record_test.go what it tells
+//	replica_test.go   what it would give to a sidecar that has nothing
+//	load_test.go      the traffic, and endless_test.go one answer that never ends
 //	*_live_test.go    the tests, by what happens to the mesh
 //	latency_test.go   how long a write takes to reach traffic, for make bench
 //

@@ -117,10 +117,11 @@ const (
 )
 
 // load is a steady stream of requests to one Service whose answers are all kept. Half of them come on connections
-// that are kept open, half on new ones.
+// that are kept open, half on new ones. Beside them is one request whose answer never ends.
 type load struct {
 	t    testing.TB
 	stop func()
+	long *endless
 
 	mu  sync.Mutex
 	all []answer
@@ -130,7 +131,7 @@ type load struct {
 func (w *world) load(service netip.Addr) *load {
 	w.t.Helper()
 	w.answers(service)
-	l := &load{t: w.t}
+	l := &load{t: w.t, long: w.endless(service)}
 	l.stop = background(w.t, "load", func(ctx context.Context) error {
 		due := make(chan struct{})
 		var running sync.WaitGroup
@@ -247,6 +248,7 @@ func generations(list []answer) map[string]int {
 // finish ends the load and fails the test if any request failed.
 func (l *load) finish() {
 	l.t.Helper()
+	l.long.wantAlive(l.t)
 	l.stop()
 	all := l.answers()
 	failed, took := 0, make([]time.Duration, 0, len(all))

@@ -36,19 +36,26 @@ type setting struct {
 
 // make prepares a control plane as heddle serve does, but that its sidecars may be without redirection.
 func (s setting) make(o controlplane.Options) (*controlplane.Plane, error) {
+	o, err := s.options(o)
+	if err != nil {
+		return nil, err
+	}
+	o.Source, o.Unredirected = moved{o.Source, s}, true
+	return controlplane.New(o), nil
+}
+
+// options adds what heddle serve takes from a kubeconfig.
+func (s setting) options(o controlplane.Options) (controlplane.Options, error) {
 	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: s.Kubeconfig})
 	if err != nil {
-		return nil, err
+		return o, err
 	}
-	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
-	if err != nil {
-		return nil, err
+	if o.Source, err = kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log}); err != nil {
+		return o, err
 	}
-	if o.LastGood, err = kube.NewRevisions(config, o.Log); err != nil {
-		return nil, err
-	}
-	o.Source, o.Socket, o.Unredirected = moved{cluster, s}, s.Socket, true
-	return controlplane.New(o), nil
+	o.LastGood, err = kube.NewRevisions(config, o.Log)
+	o.Socket = s.Socket
+	return o, err
 }
 
 // moved is a source whose pods are in a loopback network, and which says nothing of other tests' namespaces.

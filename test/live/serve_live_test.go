@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
@@ -107,6 +108,37 @@ func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	write(generation(2))
 	load.untilGeneration(2)
 	load.finish()
+}
+
+// What heddle serve gives sidecars with redirection is what any other replica gives them.
+func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
+	w := prepare(t)
+	w.createPod("web", netip.MustParseAddr("10.1.0.1"))
+	w.createPod("catalog-1", netip.MustParseAddr("10.1.0.2"), "version=v1")
+	w.service("catalog")
+	w.slice("catalog", ready(&pod{name: "catalog-1", address: netip.MustParseAddr("10.1.0.2")}))
+	w.policy("catalog", generation(1, "timeout: 5s"))
+
+	dir := w.directory()
+	first, second := filepath.Join(dir, "first.sock"), filepath.Join(dir, "second.sock")
+	cmd := exec.Command(buildHeddle(t, dir), "serve", "--kubeconfig", w.Kubeconfig, "--socket", first, "--listen", "")
+	cmd.Stderr = w.log
+	w.process(cmd, func(out io.Reader) { _, _ = io.Copy(w.log, out) })
+	replica, err := setting{Kubeconfig: w.Kubeconfig, Socket: second}.options(controlplane.Options{Log: w.log.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, "second replica", controlplane.New(replica).Run)
+
+	for _, p := range []*pod{{name: "web"}, {name: "catalog-1"}} {
+		served := w.versions(first, p)
+		if route := "route ob|" + w.Namespace + "|catalog|8000"; served[route] == "" {
+			t.Errorf("%s gets no %s but %v", p.name, route, served)
+		}
+		if diff := cmp.Diff(served, w.versions(second, p)); diff != "" {
+			t.Errorf("versions for %s (-heddle serve +replica):\n%s", p.name, diff)
+		}
+	}
 }
 
 func buildHeddle(t *testing.T, dir string) string {

@@ -47,7 +47,7 @@ func TestNoRequestFailsWhileAServicesEndpointsChange(t *testing.T) {
 	w.slice("catalog", ready(one))
 	load := w.load(catalog)
 
-	for range 10 {
+	for range 6 {
 		w.slice("catalog", ready(one, two))
 		load.untilFrom(two)
 		w.slice("catalog", ready(two))
@@ -128,8 +128,9 @@ func TestAPodThatInheritsAnAddressGetsNoneOfItsPredecessorsRequests(t *testing.T
 	w := start(t)
 	one, two := w.pod("catalog-1"), w.pod("catalog-2")
 	catalog, other := w.service("catalog"), w.service("other")
-	w.slice("catalog", ready(one, two))
+	w.slice("catalog", ready(one))
 	load := w.load(catalog)
+	w.slice("catalog", ready(one, two))
 	load.untilFrom(two)
 
 	// The pod is gone, though its slice still lists it, and another one has its address.

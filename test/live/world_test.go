@@ -137,10 +137,13 @@ func (w *world) app(name string, at netip.Addr) (stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	answer := http.NewServeMux()
+	answer.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("x-app", name)
 		fmt.Fprintln(rw, "hello")
-	})}
+	})
+	answer.HandleFunc(endlessPath, speak)
+	s := &http.Server{Handler: answer}
 	return background(w.t, "application of "+name, func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = s.Close() }) // says what the connections said
 		if err := s.Serve(l); ctx.Err() == nil {
