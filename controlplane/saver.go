@@ -102,7 +102,9 @@ func (s *saver) write(ctx context.Context) bool {
 	if err == nil {
 		return true
 	}
-	s.log.Error().Err(err).Int("policies", len(policies)).Msg("keeping the last good policies; trying again: until then a restart forgets them")
+	if ctx.Err() != context.Canceled { // else the control plane stops, and tries once more before it does
+		s.log.Error().Err(err).Int("policies", len(policies)).Msg("keeping the last good policies; trying again: until then a restart forgets them")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, p := range policies {

@@ -11,7 +11,7 @@
 //
 // All of it is test files:
 //
-//	mesh_test.go      a namespace of a real API server, its pods with their sidecars
+//	world_test.go     a namespace of a real API server, its pods with their sidecars
 //	objects_test.go   what tests write to the API server
 //	plane_test.go     the control plane, in this process or in one that can be killed, and record_test.go what it tells
 //	replica_test.go   what it would give to a sidecar that has nothing
@@ -19,7 +19,7 @@
 //	*_live_test.go    the tests, by what happens to the mesh
 //	latency_test.go   how long a write takes to reach traffic, for make bench
 //
-// An API server refuses loopback addresses for pods, and without root there are no others. So pods are written there
+// An API server refuses loopback addresses in EndpointSlices, and without root there are no others. So pods are there
 // with addresses of 10.1.0.0/16, and the events of the source are moved into a loopback network of the test's own on
 // their way to the control plane (plane_test.go). All else is what runs in a cluster.
 package live

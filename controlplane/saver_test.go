@@ -1,0 +1,51 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// slow keeps policies, but not before its context has ended once.
+type slow struct{ kept []model.SavedPolicy }
+
+func (*slow) Load(context.Context) ([]model.SavedPolicy, error) { return nil, nil }
+
+func (s *slow) Save(ctx context.Context, policies []model.SavedPolicy) error {
+	if _, last := ctx.Deadline(); last {
+		s.kept = append(s.kept, policies...)
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		keeper := &slow{}
+		s := newSaver(keeper, zerolog.New(&log))
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.run(ctx) }()
+		policy := model.SavedPolicy{ConfigMap: model.Key{Namespace: "shop", Name: "p"}, Item: "traffic.yaml", Good: "kind: Traffic"}
+		s.put([]model.SavedPolicy{policy})
+		synctest.Wait()
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]model.SavedPolicy{policy}, keeper.kept); diff != "" {
+			t.Errorf("kept (-want +got):\n%s", diff)
+		}
+		if log.Len() > 0 {
+			t.Errorf("it says: %s", log.String())
+		}
+	})
+}
