@@ -116,7 +116,10 @@ func (p *Plane) Signals() *observe.Observer { return p.signals }
 // Run serves until ctx ends, then lets streams drain. It fails if the socket cannot be made or the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
 	saved, err := p.saver.load(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
 	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})

@@ -12,10 +12,13 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 )
 
-// slow keeps policies, but not before its context has ended once.
+// slow is a keeper that answers nothing before its context has ended.
 type slow struct{ kept []model.SavedPolicy }
 
-func (*slow) Load(context.Context) ([]model.SavedPolicy, error) { return nil, nil }
+func (*slow) Load(ctx context.Context) ([]model.SavedPolicy, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
 
 func (s *slow) Save(ctx context.Context, policies []model.SavedPolicy) error {
 	if _, last := ctx.Deadline(); last {
@@ -48,4 +51,12 @@ func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
 			t.Errorf("it says: %s", log.String())
 		}
 	})
+}
+
+func TestAControlPlaneThatIsStoppedBeforeItBeganStopsWithoutFault(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := New(Options{LastGood: &slow{}}).Run(ctx); err != nil {
+		t.Error(err)
+	}
 }
