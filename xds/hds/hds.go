@@ -1,14 +1,20 @@
 // Package hds serves Envoy's health discovery service: it tells each sidecar what to check of its own application,
 // and hears what came of it. So an application is checked once, by its companion, and not by every caller.
 //
-// What Envoy 1.40 was seen to do, on a unix socket, with one check every 300 ms and reports every 500 ms:
+// What Envoy 1.40 was seen to do, over a unix socket:
 //
-//   - It sends its node once per stream, then a report every interval of the last specifier, changed or not. A
-//     specifier without checks gives empty reports and is the way to take checks back.
-//   - The same specifier again, or one that changes a check, is taken without a report in between that says unhealthy.
-//   - The first report of an endpoint comes after its first check, and one result is enough for it; from then on the
-//     thresholds count.
-//   - After the stream broke it comes back within a second, with the checks to be told again.
+//   - It sends its node once per stream, then a report every interval of the last specifier, changed or not. Every
+//     specifier replaces the one before, the interval included; one without checks gives empty reports.
+//   - It checks at once and then every no_traffic_interval of the check, 60 s if that is not set, because no requests
+//     pass through the cluster that it makes for the check.
+//   - An HTTP check names the cluster as its host, unless it has one of its own: in|8080 is no host, and refused by many
+//     servers, Go's among them.
+//   - What has not been checked yet is reported as UNHEALTHY. A first success is enough to be HEALTHY; from then on the
+//     thresholds count, but a 503 makes it UNHEALTHY at once.
+//   - The same checks told again, on this stream or the next, go on as if nothing had happened. A cluster of another
+//     name starts anew.
+//   - A broken stream is opened again within a second, and checks go on meanwhile. Reports go on only once a
+//     specifier is told.
 //
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/service/health/v3/hds.proto
 package hds
@@ -17,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
@@ -42,6 +49,8 @@ const (
 	Healthy Status = iota
 	Unhealthy
 )
+
+func (s Status) String() string { return [...]string{Healthy: "healthy", Unhealthy: "unhealthy"}[s] }
 
 // Options configure a Server. Connect is required.
 type Options struct {
@@ -74,23 +83,28 @@ func (s *Server) StreamHealthCheck(stream healthv3.HealthDiscoveryService_Stream
 		return err
 	}
 	defer session.Close()
+	log := s.options.Log.With().Str("proxy", node.GetId()).Logger()
+	c := conversation{session: session, log: log, known: map[string]Status{}, pending: map[string]time.Time{}}
+	reports := make(chan *healthv3.EndpointHealthResponse)
 	received := make(chan error, 1)
-	go func() { received <- s.receive(stream, node.GetId(), session) }()
+	go func() { received <- receive(stream, node.GetId(), reports) }()
 	for {
 		select {
 		case spec := <-session.Checks:
 			if err := stream.Send(spec); err != nil {
-				return errors.Join(err, <-received)
+				return err
 			}
+			c.told(spec)
+		case r := <-reports:
+			c.hear(r)
 		case err := <-received:
 			return err
 		}
 	}
 }
 
-// receive reports changes until the stream ends.
-func (s *Server) receive(stream healthv3.HealthDiscoveryService_StreamHealthCheckServer, node string, session Session) error {
-	known := map[string]Status{}
+// receive hands on reports until the stream ends.
+func receive(stream healthv3.HealthDiscoveryService_StreamHealthCheckServer, node string, reports chan<- *healthv3.EndpointHealthResponse) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -99,20 +113,57 @@ func (s *Server) receive(stream healthv3.HealthDiscoveryService_StreamHealthChec
 		if n := m.GetHealthCheckRequest().GetNode(); n != nil && n.GetId() != node {
 			return status.Errorf(codes.PermissionDenied, "the stream belongs to proxy %q; a message on it carried another node", node)
 		}
-		now := results(m.GetEndpointHealthResponse())
-		for cluster, result := range now {
-			if before, ok := known[cluster]; !ok || before != result {
-				s.options.Log.Debug().Str("proxy", node).Str("cluster", cluster).Bool("healthy", result == Healthy).Msg("health check")
-				session.Report(cluster, result)
-			}
+		select {
+		case reports <- m.GetEndpointHealthResponse():
+		case <-stream.Context().Done():
+			return stream.Context().Err()
 		}
-		for cluster, before := range known {
-			if _, checked := now[cluster]; !checked && before == Unhealthy {
-				session.Report(cluster, Healthy) // nobody checks any more, so nothing is known against it
-			}
-		}
-		known = now
 	}
+}
+
+// conversation is what passed on one stream, as far as it matters for the next report.
+type conversation struct {
+	session Session
+	log     zerolog.Logger
+	known   map[string]Status    // by cluster
+	pending map[string]time.Time // by cluster: until when its first check may not be over
+}
+
+// told notes which clusters are checked for the first time.
+func (c *conversation) told(spec *healthv3.HealthCheckSpecifier) {
+	for _, cluster := range spec.GetClusterHealthChecks() {
+		if _, checked := c.known[cluster.GetClusterName()]; checked {
+			continue
+		}
+		var longest time.Duration
+		for _, check := range cluster.GetHealthChecks() {
+			longest = max(longest, check.GetTimeout().AsDuration())
+		}
+		c.pending[cluster.GetClusterName()] = time.Now().Add(longest)
+	}
+}
+
+// hear reports what changed. A cluster that is unhealthy before its first check can have ended is not known to be
+// so: it would keep callers from every pod that starts.
+func (c *conversation) hear(r *healthv3.EndpointHealthResponse) {
+	now := results(r)
+	for cluster, result := range now {
+		if until, ok := c.pending[cluster]; ok && result == Unhealthy && time.Now().Before(until) {
+			delete(now, cluster)
+			continue
+		}
+		delete(c.pending, cluster)
+		if before, ok := c.known[cluster]; !ok || before != result {
+			c.log.Debug().Str("cluster", cluster).Stringer("health", result).Msg("health check")
+			c.session.Report(cluster, result)
+		}
+	}
+	for cluster, before := range c.known {
+		if _, checked := now[cluster]; !checked && before == Unhealthy {
+			c.session.Report(cluster, Healthy) // nobody checks any more, so nothing is known against it
+		}
+	}
+	c.known = now
 }
 
 // results reads a report: a cluster is healthy if all of its endpoints are.

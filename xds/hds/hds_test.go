@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 type message = healthv3.HealthCheckRequestOrEndpointHealthResponse
@@ -71,7 +74,7 @@ func heard(t *testing.T, says ...*message) (reports []string, err error) {
 	s := NewServer(Options{Connect: func(_ context.Context, n *corev3.Node) (Session, error) {
 		return Session{
 			Report: func(cluster string, s Status) {
-				reports = append(reports, cluster+map[Status]string{Healthy: " healthy", Unhealthy: " unhealthy"}[s])
+				reports = append(reports, cluster+" "+s.String())
 			},
 			Close: func() { closed = true },
 		}, nil
@@ -103,6 +106,36 @@ func TestWhatIsNoLongerCheckedIsNoLongerHeldAgainstAPod(t *testing.T) {
 	if diff := cmp.Diff([]string{"in|8080 unhealthy", "in|8080 healthy"}, got); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)
 	}
+}
+
+func TestAnApplicationIsNotUnhealthyBeforeItsFirstCheckCanHaveEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var reports []string
+		c := conversation{
+			session: Session{Report: func(cluster string, s Status) { reports = append(reports, cluster+" "+s.String()) }},
+			known:   map[string]Status{}, pending: map[string]time.Time{},
+		}
+		unhealthy := report(map[string]corev3.HealthStatus{"in|8080": bad}).GetEndpointHealthResponse()
+		spec := &healthv3.HealthCheckSpecifier{ClusterHealthChecks: []*healthv3.ClusterHealthCheck{{
+			ClusterName: "in|8080", HealthChecks: []*corev3.HealthCheck{{Timeout: durationpb.New(2 * time.Second)}},
+		}}}
+		c.told(spec)
+		c.hear(unhealthy)
+		time.Sleep(1999 * time.Millisecond)
+		c.hear(unhealthy)
+		if len(reports) > 0 {
+			t.Errorf("reported %v within the check's timeout", reports)
+		}
+
+		time.Sleep(time.Millisecond)
+		c.hear(unhealthy)
+		c.told(spec) // again: it is known by now
+		c.hear(unhealthy)
+
+		if diff := cmp.Diff([]string{"in|8080 unhealthy"}, reports); diff != "" {
+			t.Errorf("reports (-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestAStreamBelongsToTheNodeThatOpenedIt(t *testing.T) {
