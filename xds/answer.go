@@ -19,9 +19,9 @@ func (c *client) answer(t Type, nonce, reason string) {
 		c.refuse(f, reason)
 		return
 	}
-	for _, it := range f.items {
-		it.acked = true
-		sub.doubt.clear(it.slot.id)
+	for _, v := range f.items {
+		v.acked = true
+		sub.doubt.clear(v.slot().id)
 	}
 	for _, sl := range f.removed {
 		sub.doubt.clear(sl.id)
@@ -46,13 +46,13 @@ func (c *client) refuse(f *flight, reason string) {
 	}
 	var rest []uint32
 	bad := 0
-	for _, it := range f.items {
-		if len(f.items) == 1 || blames(f.typ, reason, it.Name) {
-			c.condemn(f.typ, it.version, reason)
+	for _, v := range f.items {
+		if len(f.items) == 1 || blames(f.typ, reason, v.Name) {
+			c.condemn(f.typ, v, reason)
 			bad++
 			continue
 		}
-		rest = append(rest, it.slot.id)
+		rest = append(rest, v.slot().id)
 	}
 	if bad == 0 && c.dialect == sotw && (f.typ == Cluster || f.typ == Listener) {
 		return // it takes a whole response or nothing, and nothing tells which part it was
@@ -89,7 +89,7 @@ func blames(t Type, reason, name string) bool {
 // condemn records that this proxy refused v. Once enough proxies did, nobody gets it any more.
 func (c *client) condemn(t Type, v *version, reason string) {
 	e := v.entry
-	if e == nil {
+	if e.layer == nil {
 		return // a placeholder, which stands in no layer
 	}
 	if v.refused == nil {

@@ -132,8 +132,8 @@ func (s *subscription) uses(used *bitset) {
 	if s.flight == nil {
 		return
 	}
-	for _, it := range s.flight.items {
-		used.set(it.slot.id)
+	for _, v := range s.flight.items {
+		used.set(v.slot().id)
 	}
 	for _, sl := range s.flight.removed {
 		used.set(sl.id)

@@ -68,21 +68,15 @@ type subscription struct {
 type flight struct {
 	typ     Type
 	nonce   string
-	items   []item // by slot, except in SotW
+	items   []*version // by slot, except in SotW
 	removed []*slot
+	offered bitset // slots: sent before they were asked for
+	stale   bitset // slots: repeated in SotW for completeness, and not because they changed
 	size    int
 	sent    time.Time
 }
 
 func (f *flight) empty() bool { return len(f.items) == 0 && len(f.removed) == 0 }
-
-// item is a resource in a response.
-type item struct {
-	*version
-	slot    *slot
-	offered bool // before it was asked for
-	fresh   bool // changed since the last response; always so in delta
-}
 
 // busy says that the proxy has not yet confirmed all there is.
 func (s *subscription) busy() bool {

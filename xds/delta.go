@@ -56,8 +56,8 @@ func encodeDelta(f *flight) *message {
 	}
 	m := &message{data: make(mem.BufferSlice, 0, len(f.items)+1)}
 	m.data = append(m.data, mem.SliceBuffer(head))
-	for _, it := range f.items {
-		m.data = append(m.data, it.delta)
+	for _, v := range f.items {
+		m.data = append(m.data, v.delta)
 	}
 	return m
 }

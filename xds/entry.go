@@ -20,6 +20,8 @@ type version struct {
 	refused   map[string]string // by proxy: its reason
 }
 
+func (v *version) slot() *slot { return v.entry.slot }
+
 // remembered is how many refused versions of one entry are known again. It bounds memory; a policy that is edited
 // back and forth needs two or three.
 const remembered = 8

@@ -50,8 +50,8 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 			f.nonce, f.sent = strconv.FormatUint(c.nonces, 10), now
 			sub.flight, sub.nonce, sub.owed = f, f.nonce, false
 			c.unacked += f.size
-			for _, it := range f.items {
-				sub.doubt.set(it.slot.id)
+			for _, v := range f.items {
+				sub.doubt.set(v.slot().id)
 			}
 			for _, sl := range f.removed {
 				sub.doubt.set(sl.id)
@@ -91,7 +91,7 @@ func (c *client) gather(t Type) *flight {
 		}
 	}
 	if f.empty() {
-		f.items = make([]item, 0, sub.dirty.count())
+		f.items = make([]*version, 0, sub.dirty.count())
 		for id := range sub.dirty.all() {
 			c.collect(f, id)
 		}
@@ -109,8 +109,8 @@ func (c *client) gather(t Type) *flight {
 func (c *client) complete(f *flight) {
 	sub := c.subs[f.typ]
 	fresh := bitset{}
-	for _, it := range f.items {
-		fresh.set(it.slot.id)
+	for _, v := range f.items {
+		fresh.set(v.slot().id)
 	}
 	for id := range sub.held.all() {
 		if fresh.has(id) {
@@ -118,7 +118,8 @@ func (c *client) complete(f *flight) {
 		}
 		sl := c.store.tables[f.typ].slots[id]
 		if v, _ := c.lookup(f.typ, sl); v != nil {
-			f.items = append(f.items, item{version: v, slot: sl})
+			f.items = append(f.items, v)
+			f.stale.set(id)
 			f.size += v.sotw.Len()
 		}
 	}
@@ -131,7 +132,10 @@ func (c *client) collect(f *flight, id uint32) {
 	v, exists := c.lookup(f.typ, sl)
 	switch {
 	case v != nil:
-		f.items = append(f.items, item{version: v, slot: sl, offered: sub.offered.has(id), fresh: true})
+		f.items = append(f.items, v)
+		if sub.offered.has(id) {
+			f.offered.set(id)
+		}
 		f.size += v.delta.Len()
 		sub.held.set(id)
 		sub.gone.clear(id)
@@ -159,7 +163,7 @@ func (c *client) placehold(f *flight, sl *slot) bool {
 	if err != nil {
 		return false // no name that a route could have
 	}
-	f.items = append(f.items, item{version: &version{Resource: r}, slot: sl, fresh: true})
+	f.items = append(f.items, &version{Resource: r, entry: &entry{slot: sl}})
 	f.size += r.delta.Len()
 	c.subs[f.typ].held.set(sl.id)
 	return true
@@ -219,11 +223,14 @@ func (c *client) follow(f *flight) {
 		return
 	}
 	sub := c.subs[target]
-	for _, it := range f.items {
-		for _, name := range it.uses {
+	for _, v := range f.items {
+		if f.stale.has(v.slot().id) {
+			continue
+		}
+		for _, name := range v.uses {
 			sl := c.store.tables[target].byName[name]
 			switch {
-			case sl == nil || !it.fresh:
+			case sl == nil:
 			case !sub.named.has(sl.id) && c.subs[f.typ].settled && c.dialect == delta:
 				sub.dirty.set(sl.id)
 				sub.offered.set(sl.id)

@@ -75,8 +75,8 @@ func encodeSotw(f *flight) *message {
 	head = append(appendHead(head, nonceField, len(f.nonce)), f.nonce...)
 	m := &message{data: make(mem.BufferSlice, 0, len(f.items)+1)}
 	m.data = append(m.data, mem.SliceBuffer(head))
-	for _, it := range f.items {
-		m.data = append(m.data, it.sotw)
+	for _, v := range f.items {
+		m.data = append(m.data, v.sotw)
 	}
 	return m
 }

@@ -26,8 +26,8 @@ func (c *client) know(t Type, versions map[string]string) {
 	sub := c.subs[t]
 	clusters := c.subs[Cluster]
 	if t == Endpoints && clusters != nil && clusters.flight != nil {
-		for _, it := range clusters.flight.items {
-			for _, name := range it.uses {
+		for _, v := range clusters.flight.items {
+			for _, name := range v.uses {
 				delete(versions, name)
 			}
 		}
@@ -135,15 +135,12 @@ func (s *subscription) forget(id uint32) {
 // underway says that what the stream is to have in the slot is on its way, sent before it was asked for.
 func (c *client) underway(t Type, sl *slot) bool {
 	f := c.subs[t].flight
-	if f == nil {
+	if f == nil || !f.offered.has(sl.id) {
 		return false
 	}
-	i, ok := slices.BinarySearchFunc(f.items, sl.id, func(it item, id uint32) int { return cmp.Compare(it.slot.id, id) })
-	if !ok || !f.items[i].offered {
-		return false
-	}
+	i, ok := slices.BinarySearchFunc(f.items, sl.id, func(v *version, id uint32) int { return cmp.Compare(v.slot().id, id) })
 	v, _ := c.lookup(t, sl)
-	return v == f.items[i].version
+	return ok && f.items[i] == v
 }
 
 // bounded refuses absurd numbers of names.

@@ -212,14 +212,14 @@ func (p *proxy) send(r *discoveryv3.DeltaDiscoveryRequest) error {
 	return p.stream.SendMsg(&raw{bytes: b})
 }
 
-// node is about what an Envoy says of itself, 90 names of extensions included (it has several hundred).
+// node is the size of what an Envoy 1.40 says of itself: 61 KB, most of it the names of 516 extensions.
 func node(i int) *corev3.Node {
 	n := &corev3.Node{
 		Id: "team-" + strconv.Itoa(i%20) + "/service-" + strconv.Itoa(i), Cluster: "mesh",
 		UserAgentName: "envoy",
 		Metadata:      &structpb.Struct{Fields: map[string]*structpb.Value{"pod": structpb.NewStringValue(strconv.Itoa(i))}},
 	}
-	for e := range 400 {
+	for e := range 516 {
 		n.Extensions = append(n.Extensions, &corev3.Extension{
 			Name: fmt.Sprintf("envoy.filters.http.extension_%d", e), Category: "envoy.filters.http",
 			TypeUrls: []string{fmt.Sprintf("envoy.extensions.filters.http.extension_%d.v3.Extension", e)},

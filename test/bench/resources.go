@@ -67,6 +67,9 @@ func assignment(n string, i, endpoints, generation int) proto.Message {
 					Address: address(fmt.Sprintf("10.%d.%d.%d", i/250, i%250, host), 8080),
 				}},
 				HealthStatus: corev3.HealthStatus_HEALTHY,
+				Metadata: &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+					"envoy.transport_socket_match": {Fields: map[string]*structpb.Value{"hop": structpb.NewStringValue("mesh")}},
+				}},
 			})
 		}
 		a.Endpoints = append(a.Endpoints, group)
