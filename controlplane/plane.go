@@ -133,10 +133,11 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 	server := p.server()
 	group, running := errgroup.WithContext(ctx)
-	loopCtx, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
-	group.Go(func() error { return p.loop(loopCtx) })
+	answering, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
+	saving, stopSaver := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error { return p.loop(answering) })
+	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
-	group.Go(func() error { return p.saver.run(running) })
 	group.Go(func() error { return server.grpc.Serve(socket) })
 	if p.options.Listen != "" {
 		group.Go(func() error { return p.serveStatus(running) })
@@ -144,7 +145,9 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
-		defer stopLoop() // the loop answers streams until they have ended
+		defer stopSaver() // after the last batch
+		defer func() { <-p.stopped }()
+		defer stopLoop() // it answers streams until they have ended
 		if err := server.stop(p.options.Drain); err != nil {
 			p.log.Warn().Err(err).Dur("drain", p.options.Drain).Msg("ended the streams that were left; their sidecars connect again elsewhere")
 		}
