@@ -24,7 +24,7 @@ demo: build ## three services, real Envoys, live numbers; no Kubernetes, no root
 test: ## every test, with the race detector; sets itself up once (PKG=./policy/... for a part)
 	@[ -n "$(RACE)" ] || echo "make test: no C compiler ($(CC)), so without the race detector; apt-get install gcc adds it"
 	$(GO) run ./test/setup
-	$(GO) test $(RACE) -timeout 9m $(or $(PKG),./...)
+	$(GO) test $(RACE) -count 1 -timeout 9m $(or $(PKG),./...)
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, who may import whom, size marks
