@@ -61,7 +61,7 @@ func checkChangeable(name HeaderName, at Path, p *problems) {
 	case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "te", "trailer", "content-length":
 		hint = "it belongs to the connection (RFC 9110, 7.6.1), which the proxies end"
 	default:
-		if name != "x-forwarded-client-cert" && !strings.HasPrefix(string(name), "x-envoy-") {
+		if name != "x-forwarded-client-cert" && !strings.HasPrefix(string(name), "x-envoy-") && !strings.HasPrefix(string(name), "x-heddle-") {
 			return
 		}
 		hint = "it belongs to the mesh; choose another name"

@@ -1,8 +1,12 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 )
+
+// maxQuery is how long the query of a health check may be.
+const maxQuery = 4096
 
 // HealthCheck is an active check of an application by its own sidecar. The result reaches the control plane and
 // from there every caller, so there are as many checks as pods and not pods times callers.
@@ -41,8 +45,11 @@ type TCPCheck struct{}
 func (HealthCheck) oneOf() []string { return []string{"path", "grpc", "tcp"} }
 
 func (h *HealthCheck) validate(at Path, p *problems) {
-	path, _, _ := strings.Cut(h.Path, "?")
+	path, query, _ := strings.Cut(h.Path, "?")
 	checkPath(path, at.Field("path"), p)
+	if len(query) > maxQuery || strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r > '~' || r == '#' }) {
+		p.add(at.Field("path"), CodePath, fmt.Sprintf("percent-encode it, and write up to %d characters", maxQuery), "%q has a query that no request has", clip(h.Path))
+	}
 	checkHost(h.Host, at.Field("host"), p)
 	if !p.wrote(at.Field("path")) {
 		for _, option := range []string{"host", "statuses"} {

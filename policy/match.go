@@ -1,9 +1,7 @@
 package policy
 
 import (
-	"fmt"
 	"maps"
-	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -149,49 +147,4 @@ func checkOnce[T ~string](list []T, at Path, p *problems) {
 		}
 		seen[s] = true
 	}
-}
-
-// Regex is an RE2 expression that matches the whole of a value.
-type Regex string
-
-// What a regular expression may cost. Every sidecar compiles it, and Envoy is told not to judge it again.
-const (
-	maxRegex     = 1024  // bytes
-	maxRegexSize = 10000 // characters and ranges of characters after repetitions are written out; RE2 takes that many in 8 MB
-)
-
-func (Regex) form() form { return form{name: "RE2 expression"} }
-
-func (r *Regex) setText(s string) *flaw {
-	if len(s) > maxRegex {
-		return flawf(CodeRegexSize, fmt.Sprintf("write up to %d bytes", maxRegex), "the expression has %d bytes", len(s))
-	}
-	re, err := syntax.Parse(s, syntax.Perl)
-	if err != nil {
-		return flawf(CodeRegex, "write it as https://github.com/google/re2/wiki/Syntax says", "%s", clip(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
-	}
-	if size := regexSize(re); size > maxRegexSize {
-		return flawf(CodeRegexSize, fmt.Sprintf("repeat less: up to %d are good", maxRegexSize), "the expression has %d characters and ranges when its repetitions are written out", size)
-	}
-	*r = Regex(s)
-	return nil
-}
-
-// regexSize estimates the size of the program that re compiles to, without compiling it: a few bytes can ask for
-// millions of instructions.
-func regexSize(re *syntax.Regexp) int {
-	size := 1
-	switch re.Op {
-	case syntax.OpLiteral:
-		size = len(re.Rune)
-	case syntax.OpCharClass:
-		size = len(re.Rune) / 2
-	}
-	for _, sub := range re.Sub {
-		size += regexSize(sub)
-	}
-	if re.Op == syntax.OpRepeat {
-		size *= max(re.Min, re.Max, 1)
-	}
-	return min(size, 1<<30)
 }
