@@ -21,6 +21,10 @@ func TestHealthChecksByAPodsOwnSidecarReachEveryCaller(t *testing.T) {
 	sick.Does(wire.On("/healthz", wire.Answer(http.StatusInternalServerError)))
 	mesh.Eventually("the unhealthy pod is avoided by all", func() bool { return pods()["catalog-2"] == 40 })
 
+	if all := wire.Pods(mesh.Caller("web").Times(20, "http://tolerant:8080/")); len(all) != 2 {
+		t.Errorf("with too few healthy pods %v are used, want all", all)
+	}
+
 	sick.Does(wire.Echo)
 	mesh.Eventually("the pod that is healthy again is used", func() bool { return len(pods()) == 2 })
 

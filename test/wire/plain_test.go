@@ -117,6 +117,24 @@ func each(value any, f func(map[string]any)) {
 	}
 }
 
+func TestServicesMayHavePodsWithAndWithoutSidecars(t *testing.T) {
+	mesh := wire.Start(t, "plain")
+	web := mesh.Caller("web")
+
+	pods := wire.Pods(web.Times(20, "http://mixed:8080/"))
+	if pods["mixed-1"]+pods["mixed-2"] != 20 || len(pods) != 2 {
+		t.Errorf("answers came from %v, want both pods", pods)
+	}
+	wantProto(t, web.Get("http://mixed:8080/"), "HTTP/1.1")
+	wantProto(t, web.HTTP2().Get("http://mixed:8080/"), "HTTP/2.0")
+	for _, app := range mesh.Apps("mixed") {
+		app.Does(wire.WebSocket)
+	}
+	for range 6 {
+		wantMessage(t, dialWebSocket(t, web, "mixed:8080"), "hello")
+	}
+}
+
 func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 	mesh := wire.Start(t, "plain")
 	web := mesh.Caller("web")

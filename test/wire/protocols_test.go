@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,6 +105,29 @@ func wantProto(t *testing.T, got *wire.Response, want string) {
 	t.Helper()
 	if proto := got.WantStatus(http.StatusOK).Facts().Proto; proto != want {
 		t.Errorf("arrived as %s, want %s", proto, want)
+	}
+}
+
+func TestCallersOutsideTheMeshAreServed(t *testing.T) {
+	mesh := wire.Start(t, "protocols")
+	outsider := mesh.Outsider()
+
+	wantProto(t, outsider.Get("http://store-1:8080/"), "HTTP/1.1")
+	wantProto(t, outsider.HTTP2().Get("http://store-1:8080/"), "HTTP/2.0")
+	wantProto(t, outsider.Get("http://store-1:8081/"), "HTTP/2.0")
+	got := outsider.Get("http://store-1:8080/", wire.Header("x-envoy-max-retries", "3"), wire.Header("x-heddle-protocol", "HTTP/1.1"))
+	for name := range got.WantStatus(http.StatusOK).Facts().Header {
+		if strings.HasPrefix(name, "X-Envoy") || strings.HasPrefix(name, "X-Heddle") {
+			t.Errorf("the application sees %s", name)
+		}
+	}
+	mesh.AppAt("store-1", 8080).Does(wire.WebSocket)
+	wantMessage(t, dialWebSocket(t, outsider, "store-1:8080"), "hello")
+	mesh.AppAt("store-1", 7000).Speaks(wire.EchoBytes)
+	outsider.Dial("store-1:7000").WantEcho("hello")
+	mesh.AppAt("store-1", 3306).Speaks(wire.Banner("welcome"))
+	if line, err := outsider.Dial("store-1:3306").Line(); err != nil || line != "welcome" {
+		t.Errorf("greeted with %q (%v)", line, err)
 	}
 }
 
