@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,6 +51,14 @@ func TestRetriesRescueRequestsWithinTheirBudget(t *testing.T) {
 		catalog.Does(wire.First(1, wire.Wait(time.Minute)))
 		mesh.Get(items).WantStatus(http.StatusOK).WantTook(500*time.Millisecond, 3*time.Second)
 		catalog.WantRequests(2)
+	})
+	mesh.Run("a large body passes, if only once", func(t *testing.T) {
+		body := strings.Repeat("x", 5<<20)
+		got := mesh.Caller("web").Do(http.MethodPut, items, wire.Body(body)).WantStatus(http.StatusOK)
+		if n := len(got.Facts().Body); n != len(body) {
+			t.Errorf("%d of %d bytes arrived", n, len(body))
+		}
+		catalog.WantRequests(1)
 	})
 	mesh.Run("a client cannot ask for them", func(*testing.T) {
 		catalog.Does(wire.Answer(http.StatusInternalServerError))
