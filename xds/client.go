@@ -45,6 +45,7 @@ type rules struct {
 	grace   time.Duration
 	quorum  int
 	names   int
+	nonce   func(response uint64) string
 }
 
 // subscription is the state of one type on one stream. At 4,000 names each set is 500 bytes.

@@ -2,7 +2,6 @@ package xds
 
 import (
 	"slices"
-	"strconv"
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -47,7 +46,7 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 		}
 		if f := c.gather(t); f != nil {
 			c.nonces++
-			f.nonce, f.sent = strconv.FormatUint(c.nonces, 10), now
+			f.nonce, f.sent = c.rules.nonce(c.nonces), now
 			sub.flight, sub.nonce, sub.owed = f, f.nonce, false
 			c.unacked += f.size
 			for _, v := range f.items {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -88,7 +89,8 @@ func newScript(t *testing.T) *script {
 		Observer: &s.events,
 		MaxNames: 10, MaxStreams: 2, Accepts: 1, Burst: 5,
 	})
-	for _, name := range []string{"l", "other"} { // routes that scripts ask for and do not publish
+	s.server.rules.nonce = func(n uint64) string { return strconv.FormatUint(n, 10) } // so that scripts can name them
+	for _, name := range []string{"l", "other"} {                                     // routes that scripts ask for and do not publish
 		if _, err := s.resource(Route, name, "empty"); err != nil {
 			t.Fatal(err)
 		}

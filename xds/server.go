@@ -3,6 +3,8 @@ package xds
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -83,11 +85,16 @@ func NewServer(o Options) *Server {
 	o = o.withDefaults()
 	return &Server{
 		opts:     o,
-		rules:    rules{warming: o.Warming, grace: o.Grace, quorum: o.RefusalQuorum, names: o.MaxNames},
+		rules:    rules{warming: o.Warming, grace: o.Grace, quorum: o.RefusalQuorum, names: o.MaxNames, nonce: unguessable},
 		accepts:  rate.NewLimiter(o.Accepts, o.Burst),
 		draining: make(chan struct{}),
 		streams:  map[string]int{},
 	}
+}
+
+// unguessable gives the nonce of a response. Only who has read the response can acknowledge it.
+func unguessable(response uint64) string {
+	return strconv.FormatUint(response, 10) + "-" + strconv.FormatUint(rand.Uint64(), 36)
 }
 
 func draining() error {

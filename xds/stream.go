@@ -36,7 +36,8 @@ type stream struct {
 	deny   func(request) proto.Message // answers a request for a type that is not served; nil if it needs none
 	encode func(*flight) *message
 
-	denials []proto.Message // guarded by Store.mu
+	denials []proto.Message // guarded by Store.mu, as is denied
+	denied  bool            // some denial was due: nobody acknowledges them, so how much of them is unread is not known
 	senders sync.WaitGroup
 	alarm   *time.Timer
 }
@@ -182,7 +183,7 @@ func (st *stream) handle(r request) error {
 	if served {
 		err = st.apply(r, t)
 	} else if denial := st.deny(r); denial != nil {
-		st.denials = append(st.denials, denial)
+		err = st.refuseType(denial)
 	}
 	woken := st.store.pushersOf(st.touched)
 	st.touched = nil
@@ -195,8 +196,20 @@ func (st *stream) handle(r request) error {
 	return err
 }
 
+// refuseType has a request for a type that is not served answered. A proxy that does not read what it asked for may
+// not let them pile up.
+func (st *stream) refuseType(denial proto.Message) error {
+	const most = 10
+	if len(st.denials) >= most {
+		return status.Errorf(codes.ResourceExhausted, "%d answers about types that are not served wait to be read", most)
+	}
+	st.denials, st.denied = append(st.denials, denial), true
+	return nil
+}
+
 // quota is how much grpc-go takes for a stream without waiting for it to be written (its transport's
-// defaultWriteQuota). With less than that unacknowledged, a send returns at once.
+// defaultWriteQuota). With less than that unacknowledged, a send returns at once: nobody acknowledges what it has not
+// read, since nonces cannot be guessed.
 const quota = 64 << 10
 
 // flush sends what may be sent now, waiting for the proxy to read if need be.
@@ -225,7 +238,7 @@ func (st *stream) send(limit int) (done bool) {
 		st.senders.Done()
 	}()
 	for !st.closed {
-		if st.unacked >= limit {
+		if st.unacked >= limit || st.denied && limit == quota {
 			return false
 		}
 		message, sent, again := st.compose()
