@@ -29,10 +29,26 @@ func (h health) Streak(node string, port uint16) {
 			return
 		}
 		h.report(model.HealthReport{Pod: pod, Port: port, Reason: model.FailureStreak})
-		time.AfterFunc(ejection, func() {
-			h.plane.post(func() { h.report(model.HealthReport{Pod: pod, Port: port, Healthy: true, Reason: model.FailureStreak}) })
+		h.endAfter(ejection, model.HealthReport{Pod: pod, Port: port, Healthy: true, Reason: model.FailureStreak})
+	})
+}
+
+// endAfter reports the end of a streak. A further streak counts from its own beginning, so one timer is enough.
+func (h health) endAfter(ejection time.Duration, end model.HealthReport) {
+	streaks := h.plane.publisher.streaks
+	if earlier := streaks[end]; earlier != nil {
+		earlier.Stop()
+	}
+	var own *time.Timer
+	own = time.AfterFunc(ejection, func() {
+		h.plane.post(func() {
+			if streaks[end] == own {
+				delete(streaks, end)
+				h.report(end)
+			}
 		})
 	})
+	streaks[end] = own
 }
 
 // ejection is for how long callers leave a pod's port alone after a streak; 0 if policy does not ask for that.

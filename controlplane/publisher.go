@@ -3,6 +3,7 @@ package controlplane
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
@@ -24,7 +25,8 @@ type publisher struct {
 	proxies   map[model.Key]*proxy   // connected, by pod
 	locations map[model.Location]int // of connected proxies, how many are at each zone and each node
 	published map[xds.Layer]map[unit]refs
-	checkers  map[model.Key][]*checker // by pod
+	checkers  map[model.Key][]*checker           // by pod
+	streaks   map[model.HealthReport]*time.Timer // by the report that ends a streak
 	pending   map[xds.Layer]*xds.Update
 }
 
@@ -44,6 +46,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 		locations: map[model.Location]int{},
 		published: map[xds.Layer]map[unit]refs{},
 		checkers:  map[model.Key][]*checker{},
+		streaks:   map[model.HealthReport]*time.Timer{},
 		pending:   map[xds.Layer]*xds.Update{},
 	}
 }

@@ -1,0 +1,67 @@
+package controlplane
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/heddle-mesh/heddle/mesh"
+)
+
+func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Options{})
+		state := mesh.New(mesh.Options{Namespace: DefaultNamespace})
+		p.publisher = newPublisher(state, p.store, newMetrics(prometheus.NewRegistry()), p.log)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.loop(ctx) }()
+		ask := func(f func()) {
+			t.Helper()
+			if err := p.call(ctx, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask(func() {
+			p.apply(batch{events: append(benchFacts(1), trafficPolicy("outlier",
+				"kind: Traffic\nservice: svc-0000\noutlierDetection: {baseEjection: 30s}\n"))})
+		})
+		pod := benchPod(0, 0)
+		failing := func() (failing bool) {
+			t.Helper()
+			ask(func() {
+				for _, e := range state.Endpoints(benchService(0, "").Key).Ports[0].Endpoints {
+					failing = failing || e.Failing && e.Pod == pod.Key.String()
+				}
+			})
+			return failing
+		}
+		streak := func() { health{p, p.log}.Streak(pod.Key.String(), 8080) }
+		for _, step := range []struct {
+			after time.Duration
+			do    func()
+			want  bool
+		}{{0, streak, true}, {20 * time.Second, streak, true}, {20 * time.Second, nil, true}, {11 * time.Second, nil, false}} {
+			time.Sleep(step.after)
+			synctest.Wait()
+			if step.do != nil {
+				step.do()
+			}
+			if got := failing(); got != step.want {
+				t.Errorf("after %v more: failing %v; want %v", step.after, got, step.want)
+			}
+		}
+		ask(func() {
+			if n := len(p.publisher.streaks); n > 0 {
+				t.Errorf("%d streaks are remembered after all have ended", n)
+			}
+		})
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
