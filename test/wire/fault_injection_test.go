@@ -14,8 +14,8 @@ func TestFaultsAreInjectedWhereAskedFor(t *testing.T) {
 	chaos := wire.Header("x-chaos", "yes")
 
 	mesh.Run("a delay", func(*testing.T) {
-		web.Get("http://catalog:8080/slow", chaos).WantStatus(http.StatusOK).WantTook(300*time.Millisecond, 3*time.Second)
-		web.Get("http://catalog:8080/slow").WantStatus(http.StatusOK).WantTook(0, 300*time.Millisecond)
+		web.Get("http://catalog:8080/slow", chaos).WantStatus(http.StatusOK).WantTook(500*time.Millisecond, 3*time.Second)
+		web.Get("http://catalog:8080/slow").WantStatus(http.StatusOK).WantTook(0, 500*time.Millisecond)
 	})
 	mesh.Run("an abort", func(*testing.T) {
 		web.Get("http://catalog:8080/broken", chaos).WantStatus(http.StatusTeapot)
