@@ -93,6 +93,7 @@ func (s *Store) Publish(updates ...Update) {
 		}
 		s.dropIfUnused(l)
 	}
+	s.sweep()
 	woken := s.pushersOf(touched)
 	s.mu.Unlock()
 	pushAll(woken)

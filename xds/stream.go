@@ -207,10 +207,10 @@ func (st *stream) refuseType(denial proto.Message) error {
 	return nil
 }
 
-// quota is how much grpc-go takes for a stream without waiting for it to be written (its transport's
-// defaultWriteQuota). With less than that unacknowledged, a send returns at once: nobody acknowledges what it has not
-// read, since nonces cannot be guessed.
-const quota = 64 << 10
+// quota is how much grpc-go takes for a stream without waiting for it to be written: 64 KB (its transport's
+// defaultWriteQuota), less some for what surrounds the resources. With less than that unacknowledged, a send returns
+// at once: nobody acknowledges what it has not read, since nonces cannot be guessed.
+const quota = 60 << 10
 
 // flush sends what may be sent now, waiting for the proxy to read if need be.
 func (st *stream) flush() { st.send(math.MaxInt) }
