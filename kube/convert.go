@@ -78,6 +78,9 @@ func portsOf(ports []corev1.ServicePort) (tcp []model.Port, ignored []string, er
 			continue
 		}
 		proto, declared := ProtocolOf(p)
+		if slices.ContainsFunc(tcp, func(o model.Port) bool { return o.Number == number }) {
+			return nil, nil, fmt.Errorf("spec.ports, port %q: %d/TCP is there twice", p.Name, number)
+		}
 		tcp = append(tcp, model.Port{Name: p.Name, Number: number, Protocol: proto, Declared: declared})
 	}
 	slices.SortStableFunc(tcp, func(a, b model.Port) int { return int(a.Number) - int(b.Number) })

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,7 +27,7 @@ const copyExt = ".lastgood"
 
 // read brings a file up to date.
 func (f *Folder) read(path string) {
-	data, err := os.ReadFile(path)
+	data, err := readBounded(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // gone since the folder was listed: the next look will find so
 	}
@@ -58,6 +60,24 @@ func (f *Folder) read(path string) {
 	if f.options.State != "" {
 		f.unkept[path] = data
 	}
+}
+
+// maxManifest bounds a file: one that is larger is no manifest, and reading it would hold all others up for minutes.
+// 5,000 Services with ten endpoints each take 8 MB.
+const maxManifest = 16 << 20
+
+// readBounded reads a file, but not more of it than a manifest can have.
+func readBounded(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, maxManifest+1))
+	if err == nil && len(data) > maxManifest {
+		err = fmt.Errorf("it has more than %d MiB, which is no manifest; spread it over several files", maxManifest>>20)
+	}
+	return data, err
 }
 
 func trouble(path string, code policy.Code, message string) policy.Problem {
@@ -112,9 +132,9 @@ func (f *Folder) recall(path string) []object {
 	return parseManifest(path, data).objects
 }
 
-// sweep removes what was kept of files that are no longer there.
+// sweep removes what was kept of files that are no longer there, if all that is there was seen.
 func (f *Folder) sweep() {
-	if f.options.State == "" {
+	if f.options.State == "" || f.partial {
 		return
 	}
 	copies, err := filepath.Glob(filepath.Join(f.options.State, "*"+copyExt))

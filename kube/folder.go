@@ -47,6 +47,7 @@ type Folder struct {
 	unkept   map[string][]byte // good content that is not in the state folder yet
 	held     map[subject]model.Event
 	problems []policy.Problem
+	partial  bool // some part of the folder could not be looked at
 }
 
 var _ Source = (*Folder)(nil)
@@ -160,8 +161,9 @@ func (f *Folder) scan() []model.Event {
 		}
 	}
 	if len(t.visited) == 0 && len(t.errs) == 0 {
-		t.errs, t.partial = append(t.errs, errors.New("the folder is gone")), true
+		t.fail(t.root, errors.New("the folder is gone"))
 	}
+	f.partial = len(t.unseen) > 0
 	var problems []policy.Problem
 	for _, err := range t.errs {
 		problems = append(problems, policy.Problem{Code: codeUnreadable, Severity: policy.Error, File: f.options.Dir, Line: 1, Column: 1,
@@ -171,7 +173,7 @@ func (f *Folder) scan() []model.Event {
 		f.read(path)
 	}
 	for path := range f.files {
-		if _, there := slices.BinarySearch(t.files, path); !there && !t.partial {
+		if _, there := slices.BinarySearch(t.files, path); !there && !t.mayHold(path) {
 			f.forget(path)
 		}
 	}

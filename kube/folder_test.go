@@ -179,6 +179,52 @@ func TestAnEmptiedFileIsTakenForHalfWritten(t *testing.T) {
 	w.wants("-Pod default/a")
 }
 
+func TestAFileThatIsNoManifestCostsOnlyItself(t *testing.T) {
+	w, _ := watch(t, FolderOptions{Dir: t.TempDir()})
+	write(t, w.path("a.yaml"), aPod("a"))
+	w.wants("Pod default/a")
+	huge, err := os.OpenFile(w.path("a.yaml"), os.O_WRONLY, 0)
+	do(t, err)
+	do(t, huge.Truncate(1<<40)) // takes no space, and would take a terabyte to read
+	do(t, huge.Close())
+	w.problem(w.path("a.yaml") + ":1:1: HDL2004: it has more than 16 MiB")
+	write(t, w.path("b.yaml"), aPod("b"))
+	w.wants("Pod default/b")
+}
+
+func TestOfTooManyProblemsOneStandsForTheRest(t *testing.T) {
+	stray := strings.Repeat("---\nkind: Values\n", 3*maxProblems)
+	m := parseManifest("a.yaml", []byte(stray+"---\n"+aPod("a")))
+	if n := len(m.problems); n != maxProblems+1 || policy.Failed(m.problems) || len(m.objects) != 1 {
+		t.Errorf("%d problems, failed %v, %d objects; want %d warnings and the Pod", n, policy.Failed(m.problems), len(m.objects), maxProblems+1)
+	}
+	if m = parseManifest("a.yaml", []byte(stray+"---\n[\n---\n"+aPod("a"))); !policy.Failed(m.problems) {
+		t.Error("an error behind too many warnings is lost")
+	}
+	if m = parseManifest("a.yaml", []byte(strings.Repeat("a: b\n", 100_000))); len(m.problems) != maxProblems+1 {
+		t.Errorf("%d problems; want %d", len(m.problems), maxProblems+1)
+	}
+}
+
+func TestALinkThatLeadsInACircleCostsOnlyItself(t *testing.T) {
+	dir := t.TempDir()
+	o := FolderOptions{Dir: dir, State: filepath.Join(t.TempDir(), "state")}
+	write(t, filepath.Join(dir, "a.yaml"), aPod("a"))
+	write(t, filepath.Join(dir, "sub/b.yaml"), aPod("b"))
+	w, _ := watch(t, o)
+	w.stop()
+
+	do(t, os.RemoveAll(w.path("sub")))
+	do(t, os.Symlink("sub", w.path("sub"))) // a file below it cannot be looked at now
+	w, _ = watch(t, o)
+	w.problem(dir + ":1:1: HDL2004: ")
+	do(t, os.Remove(w.path("a.yaml"))) // a file beside it can
+	w.wants("-Pod default/a")
+	do(t, os.Remove(w.path("sub")))
+	write(t, w.path("sub/b.yaml"), "nonsense: [") // what is kept of it was not swept away
+	w.wants("Pod default/b")
+}
+
 func TestNewSubfoldersAreWatchedToo(t *testing.T) {
 	w, _ := watch(t, FolderOptions{Dir: t.TempDir()})
 	write(t, w.path("new/deeper/a.yaml"), aPod("a"))

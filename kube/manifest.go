@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 	kyaml "sigs.k8s.io/yaml"
 
@@ -51,6 +52,9 @@ func parseManifest(file string, data []byte) manifest {
 	p := &manifestParser{file: file, positions: positions(file, data)}
 	line := 1
 	for _, text := range splitDocuments(data) {
+		if p.hopeless() {
+			break
+		}
 		p.document(text, line)
 		line += bytes.Count(text, []byte("\n"))
 	}
@@ -146,7 +150,7 @@ func (p *manifestParser) syntax(err error) {
 	_, problems := policy.ParseFile(p.file, p.text, policy.Where{})
 	for _, pr := range problems {
 		pr.Line += p.line - 1
-		p.problems = append(p.problems, pr)
+		p.tell(pr)
 	}
 	if len(problems) == 0 {
 		p.problem(policy.CodeSyntax, p.root(), "%v", err)
@@ -199,10 +203,8 @@ func (p *manifestParser) object(data []byte, at string, implied metav1.TypeMeta)
 // stray tells of a document that is no object of Kubernetes. It does not stop the file: Kubernetes tools keep other
 // things in such folders too, but a bare policy there is a misunderstanding.
 func (p *manifestParser) stray(at, kind string) {
-	p.problem(codeStray, p.node(at), "document of kind %q without apiVersion is passed over", kind)
-	last := &p.problems[len(p.problems)-1]
-	last.Severity = policy.Warning
-	last.Hint = "a policy belongs into a ConfigMap with the label " + model.PolicyLabel
+	p.warn(codeStray, p.node(at), "a policy belongs into a ConfigMap with the label "+model.PolicyLabel,
+		"document of kind %q without apiVersion is passed over", kind)
 }
 
 func (p *manifestParser) list(data []byte, at string, meta metav1.TypeMeta) {
@@ -255,6 +257,10 @@ func (p *manifestParser) take(obj manifestObject, at, kind string) {
 	default:
 		obj.SetNamespace(orDefault(obj.GetNamespace(), metav1.NamespaceDefault))
 	}
+	if err := checkNames(obj); err != nil {
+		p.problem(policy.CodeName, p.node(at), "%s: %v", kind, err)
+		return
+	}
 	if obj.GetUID() == "" {
 		obj.SetUID(types.UID(hashOf([]string{kind, obj.GetNamespace(), obj.GetName()})))
 	}
@@ -267,13 +273,27 @@ func (p *manifestParser) take(obj manifestObject, at, kind string) {
 		p.locate(event.Policy)
 	}
 	if s := event.Service; s != nil && s.Kind == model.ClusterIP && len(s.Addresses) == 0 {
-		p.problem(codeNoAddress, p.node(at), "Service %s has no clusterIP, and here is no API server to choose one: nobody can call it", s.Key)
-		last := &p.problems[len(p.problems)-1]
-		last.Severity, last.Hint = policy.Warning, "write spec.clusterIP, such as 10.96.0.10"
+		p.warn(codeNoAddress, p.node(at), "write spec.clusterIP, such as 10.96.0.10",
+			"Service %s has no clusterIP, and here is no API server to choose one: nobody can call it", s.Key)
 	}
 	if subjectOf(event) != (subject{}) {
 		p.objects = append(p.objects, object{event, p.lineOf(at)})
 	}
+}
+
+// checkNames holds names to what an API server takes: resources are named after them.
+func checkNames(obj manifestObject) error {
+	flaws := validation.IsDNS1123Subdomain(obj.GetName())
+	if _, ok := obj.(*corev1.Service); ok {
+		flaws = validation.IsDNS1123Label(obj.GetName())
+	}
+	if len(flaws) > 0 {
+		return fmt.Errorf("metadata.name %.80q: %s", obj.GetName(), flaws[0])
+	}
+	if namespace := obj.GetNamespace(); namespace != "" && len(validation.IsDNS1123Label(namespace)) > 0 {
+		return fmt.Errorf("metadata.namespace %.80q: %s", namespace, validation.IsDNS1123Label(namespace)[0])
+	}
+	return nil
 }
 
 // lineOf gives the line that an object begins in.
@@ -353,7 +373,34 @@ func (p *manifestParser) node(at string) *yaml.Node {
 }
 
 func (p *manifestParser) problem(code policy.Code, at *yaml.Node, format string, args ...any) {
-	p.problems = append(p.problems, policy.Problem{
+	p.tell(policy.Problem{
 		Code: code, Severity: policy.Error, File: p.file, Line: p.line + at.Line - 1, Column: at.Column, Message: fmt.Sprintf(format, args...),
 	})
+}
+
+func (p *manifestParser) warn(code policy.Code, at *yaml.Node, hint, format string, args ...any) {
+	p.tell(policy.Problem{
+		Code: code, Severity: policy.Warning, File: p.file, Line: p.line + at.Line - 1, Column: at.Column, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// maxProblems bounds what is told of one file: nobody reads more, and what is no manifest could have a million.
+const maxProblems = 100
+
+// tell notes a problem. Of those that are too many one stands for all, which is an error if any of them is.
+func (p *manifestParser) tell(pr policy.Problem) {
+	switch n := len(p.problems); {
+	case n < maxProblems:
+		p.problems = append(p.problems, pr)
+	case n == maxProblems:
+		pr.Code, pr.Message, pr.Hint = policy.CodeTooMany, fmt.Sprintf("more than %d problems", maxProblems), "mend these first"
+		p.problems = append(p.problems, pr)
+	case pr.Severity == policy.Error:
+		p.problems[maxProblems].Severity = policy.Error
+	}
+}
+
+// hopeless says that there is nothing in the rest of the file that would still be told or taken.
+func (p *manifestParser) hopeless() bool {
+	return len(p.problems) > maxProblems && policy.Failed(p.problems)
 }

@@ -16,14 +16,15 @@ type tree struct {
 	visited map[string]bool // folders, by real path
 	watched map[string]bool // folders, by real path: those visited, and those that linked files are in
 	errs    []error         // what went wrong
-	partial bool            // some part could not be looked at: what is not in files may still be there
+	unseen  []string        // files and folders that could not be looked at: what is in them may still be there
+	root    string
 }
 
 // walk looks through a folder and its subfolders. Symbolic links are followed, as a mounted ConfigMap is made of
 // them; names that begin with a dot are passed over, as are such a mount's own inner folders. Each folder is given to
 // watch before it is read, so that nothing appears in it unseen.
 func walk(root string, watch func(folder string) error) *tree {
-	t := &tree{visited: map[string]bool{}, watched: map[string]bool{}}
+	t := &tree{root: root, visited: map[string]bool{}, watched: map[string]bool{}}
 	t.folder(root, watch)
 	slices.Sort(t.files)
 	return t
@@ -32,7 +33,7 @@ func walk(root string, watch func(folder string) error) *tree {
 func (t *tree) folder(path string, watch func(string) error) {
 	folder, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		t.fail(err)
+		t.fail(path, err)
 		return
 	}
 	if t.visited[folder] {
@@ -42,7 +43,7 @@ func (t *tree) folder(path string, watch func(string) error) {
 	t.watch(folder, watch)
 	entries, err := os.ReadDir(folder)
 	if err != nil {
-		t.fail(err)
+		t.fail(path, err)
 		return
 	}
 	for _, e := range entries {
@@ -56,7 +57,7 @@ func (t *tree) entry(path string, watch func(string) error) {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		t.fail(err)
+		t.fail(path, err)
 	case info.IsDir():
 		t.folder(path, watch)
 	case info.Mode().IsRegular() && slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path)):
@@ -69,7 +70,7 @@ func (t *tree) entry(path string, watch func(string) error) {
 func (t *tree) target(path string, watch func(string) error) {
 	file, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		t.fail(err)
+		t.fail(path, err)
 		return
 	}
 	t.watch(filepath.Dir(file), watch)
@@ -87,8 +88,15 @@ func (t *tree) watch(folder string, watch func(string) error) {
 
 // fail notes what could not be looked at. What is gone is no failure: it was there a moment ago, or a link leads
 // nowhere.
-func (t *tree) fail(err error) {
+func (t *tree) fail(path string, err error) {
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.errs, t.partial = append(t.errs, err), true
+		t.errs, t.unseen = append(t.errs, err), append(t.unseen, path)
 	}
+}
+
+// mayHold says whether a file that was not found may still be there.
+func (t *tree) mayHold(file string) bool {
+	return slices.ContainsFunc(t.unseen, func(path string) bool {
+		return path == t.root || path == file || strings.HasPrefix(file, path+string(filepath.Separator))
+	})
 }
