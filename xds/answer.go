@@ -20,7 +20,10 @@ func (c *client) answer(t Type, nonce, reason string) {
 		return
 	}
 	for _, v := range f.items {
-		v.acked = true
+		if !v.acked {
+			v.acked = true
+			v.entry.keep(v)
+		}
 		sub.doubt.clear(v.slot().id)
 	}
 	for _, sl := range f.removed {
@@ -96,6 +99,7 @@ func (c *client) condemn(t Type, v *version, reason string) {
 		v.refused = map[string]string{}
 	}
 	v.refused[c.proxy] = reason
+	e.keep(v)
 	c.subs[t].dirty.set(e.slot.id) // the last good version, if there is one
 	verdict := &Verdict{Resource: v.Resource, Layer: e.layer.name, Proxies: len(v.refused)}
 	c.tell(Event{Kind: Condemned, Type: t, Reason: reason, Verdict: verdict})

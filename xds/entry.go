@@ -7,14 +7,16 @@ type entry struct {
 	layer  *layer
 	slot   *slot
 	wanted *version   // published last
-	good   *version   // what some proxy accepted before that; nil if there is none
+	good   *version   // the newest before that which some proxy accepted; nil if there is none
 	past   []*version // refused and since replaced, so that they are known should they come back
+	count  uint64     // of versions
 }
 
 // version is one content of an entry, with what proxies said of it.
 type version struct {
 	*Resource
 	entry     *entry
+	number    uint64 // of the entry's versions, in order
 	acked     bool
 	withdrawn bool              // refused by so many that it is not served to anybody
 	refused   map[string]string // by proxy: its reason
@@ -33,16 +35,24 @@ func (e *entry) publish(r *Resource) bool {
 	}
 	before := e.served()
 	if old := e.wanted; old != nil {
-		switch {
-		case old.acked && !old.withdrawn:
-			e.good = old
-		case len(old.refused) > 0:
-			e.past = append(e.past, old)
-			e.past = e.past[max(0, len(e.past)-remembered):]
-		}
+		e.wanted = nil
+		e.keep(old)
 	}
 	e.wanted = e.recall(r)
 	return e.served() != before
+}
+
+// keep decides what becomes of a version that is not wanted any more, when it is replaced and when proxies answer
+// later still: the newest that one accepted is what there is to go back to, and a refused one is remembered.
+func (e *entry) keep(v *version) {
+	switch {
+	case v == e.wanted || v == e.good:
+	case v.acked && !v.withdrawn && (e.good == nil || e.good.number < v.number):
+		e.good = v
+	case len(v.refused) > 0 && !slices.Contains(e.past, v):
+		e.past = append(e.past, v)
+		e.past = e.past[max(0, len(e.past)-remembered):]
+	}
 }
 
 // recall gives the version of that content with what is known of it already.
@@ -55,7 +65,8 @@ func (e *entry) recall(r *Resource) *version {
 		e.past = slices.Delete(e.past, i, i+1)
 		return v
 	}
-	return &version{Resource: r, entry: e}
+	e.count++
+	return &version{Resource: r, entry: e, number: e.count}
 }
 
 // served is what proxies get that have not refused it: nil if there is nothing that can be served.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	sotwclient "github.com/envoyproxy/go-control-plane/pkg/client/sotw/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -54,6 +56,64 @@ func TestProxylessClientsBalanceAndFollowChanges(t *testing.T) {
 	wantAnswers(t, conn, third)
 }
 
+// The client of go-control-plane keeps a subscription of its own, and answers as it is told to.
+func TestTheClientOfGoControlPlaneIsServed(t *testing.T) {
+	store := NewStore()
+	publish := func(versions ...string) {
+		u := Update{Layer: "mesh"}
+		for _, v := range versions {
+			name, label, _ := strings.Cut(v, "@")
+			r, err := NewResource(name, sample(Cluster, name, label))
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.Set = append(u.Set, r)
+		}
+		store.Publish(u)
+	}
+	publish("a@1", "b@1")
+	store.MarkSynced()
+	client := sotwclient.NewADSClient(t.Context(), &corev3.Node{Id: "shop/client-1"}, Cluster.URL())
+	if err := client.InitConnect(dialTo(t, "unix:"+serveADS(t, store))); err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(want ...string) {
+		t.Helper()
+		response, err := client.Fetch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, packed := range response.Resources {
+			m := &clusterv3.Cluster{}
+			if err := packed.UnmarshalTo(m); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, m.GetName()+"@"+m.GetMetadata().GetTypedFilterMetadata()["label"].GetTypeUrl())
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("fetched (-want +got):\n%s", diff)
+		}
+	}
+	answer := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fetch("a@1", "b@1")
+	answer(client.Ack())
+	publish("a@2")
+	fetch("a@2", "b@1")
+	answer(client.Nack("Error adding/updating cluster(s) a: bad"))
+	fetch("a@1", "b@1")
+	answer(client.Ack())
+	publish("a@3", "c@1")
+	fetch("a@3", "b@1", "c@1")
+	answer(client.Ack())
+}
+
 // backend runs a gRPC server and gives its address.
 func backend(t *testing.T) string {
 	t.Helper()
@@ -82,12 +142,35 @@ func serveUntilTheEnd(t *testing.T, s *grpc.Server, l net.Listener) {
 // dialThroughADS connects to the greeter with grpc-go's own xDS client.
 func dialThroughADS(t *testing.T, store *Store) *grpc.ClientConn {
 	t.Helper()
+	resolver, err := grpcxds.NewXDSResolverWithConfigForTesting(fmt.Appendf(nil, `{
+		"xds_servers": [{"server_uri": "unix:%s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
+		"node": {"id": "shop/client-1"}
+	}`, serveADS(t, store)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dialTo(t, "xds:///greeter", grpc.WithResolvers(resolver))
+}
+
+func dialTo(t *testing.T, target string, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(target, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// serveADS serves a store on a unix socket and gives its path.
+func serveADS(t *testing.T, store *Store) (socket string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "xds")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "xds.sock")
+	socket = filepath.Join(dir, "xds.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -96,20 +179,7 @@ func dialThroughADS(t *testing.T, store *Store) *grpc.ClientConn {
 	s := grpc.NewServer(ServerOptions()...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, NewServer(Options{Store: store, Connect: connect}))
 	serveUntilTheEnd(t, s, listener)
-
-	resolver, err := grpcxds.NewXDSResolverWithConfigForTesting(fmt.Appendf(nil, `{
-		"xds_servers": [{"server_uri": "unix:%s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
-		"node": {"id": "shop/client-1"}
-	}`, socket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := grpc.NewClient("xds:///greeter", grpc.WithResolvers(resolver), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return socket
 }
 
 // wantAnswers calls until all of these backends answer, and no other.
