@@ -200,7 +200,7 @@ func TestAHealthReportHoldsForEveryCallerUntilItEndsOrThePodGoes(t *testing.T) {
 	want(t, "check failed", where(s, "shop/web"), bad)
 	report(8080, false, model.FailureStreak)
 	report(8080, true, model.ActiveCheck)
-	want(t, "the streak goes on", where(s, "shop/web"), bad)
+	want(t, "the streak goes on", where(s, "shop/web"), []string{"10.1.0.1:8080 failing", "10.1.0.2:8080"})
 	report(8080, true, model.FailureStreak)
 	want(t, "healthy again", where(s, "shop/web"), good)
 
@@ -217,7 +217,7 @@ func TestFailureStreaksTakeAwayNoMoreEndpointsThanOutlierDetectionAllows(t *test
 	for _, pod := range []string{"shop/a", "shop/b"} {
 		s.Apply(events(&model.HealthReport{Pod: key(pod), Port: 8080, Reason: model.FailureStreak}))
 	}
-	want(t, "both fail", where(s, "shop/web"), []string{"10.1.0.1:8080 unhealthy", "10.1.0.2:8080"})
+	want(t, "both fail", where(s, "shop/web"), []string{"10.1.0.1:8080 failing", "10.1.0.2:8080"})
 
 	s.Apply(gone(aPolicy("shop/web", "")))
 	want(t, "without outlier detection", where(s, "shop/web"), []string{"10.1.0.1:8080", "10.1.0.2:8080"})

@@ -135,8 +135,11 @@ func where(s *State, service string) []string {
 	list := []string{}
 	for _, e := range view.Ports[0].Endpoints {
 		text := e.Address.String()
-		if !e.Healthy {
+		switch {
+		case !e.Healthy:
 			text += " unhealthy"
+		case e.Failing:
+			text += " failing"
 		}
 		if e.Draining {
 			text += " draining"

@@ -35,19 +35,23 @@ func (s *State) found(pod model.Key, port uint16, reason model.Finding) bool {
 	return s.health[pod].has(finding{port, reason})
 }
 
-// ejectFailing marks endpoints unhealthy whose requests failed in a row, but no larger share than outlier detection
-// allows, rounded down: when all fail the cause is likely elsewhere, and callers must not be left with nothing.
-func ejectFailing(endpoints []model.Endpoint, o *model.OutlierDetection) []model.Endpoint {
-	if o == nil || !slices.ContainsFunc(endpoints, func(e model.Endpoint) bool { return e.Failing }) {
+// limitFailing leaves the mark of failing endpoints on no larger share than outlier detection allows, rounded down:
+// when all fail the cause is likely elsewhere. Without outlier detection nobody asked for it.
+func limitFailing(endpoints []model.Endpoint, o *model.OutlierDetection) []model.Endpoint {
+	if !slices.ContainsFunc(endpoints, func(e model.Endpoint) bool { return e.Failing }) {
 		return endpoints
 	}
-	left := len(endpoints) * int(o.MaxEjectionPercent) / 100
+	left := 0
+	if o != nil {
+		left = len(endpoints) * int(o.MaxEjectionPercent) / 100
+	}
 	out := slices.Clone(endpoints)
 	for i := range out {
-		if out[i].Failing && out[i].Healthy && left > 0 {
-			out[i].Healthy = false
-			left--
+		if !out[i].Failing || !out[i].Healthy {
+			continue
 		}
+		out[i].Failing = left > 0
+		left--
 	}
 	return out
 }

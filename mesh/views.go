@@ -45,7 +45,7 @@ func (s *State) endpointsView(svc *service) *model.Endpoints {
 func withoutFailing(ports []model.PortEndpoints, o *model.OutlierDetection) []model.PortEndpoints {
 	out := slices.Clone(ports)
 	for i := range out {
-		out[i].Endpoints = ejectFailing(out[i].Endpoints, o)
+		out[i].Endpoints = limitFailing(out[i].Endpoints, o)
 	}
 	return out
 }

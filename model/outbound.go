@@ -75,7 +75,7 @@ type PortEndpoints struct {
 type Endpoint struct {
 	Address  netip.AddrPort
 	Healthy  bool // false: a health report says so; kept in the list so that its return is seen
-	Failing  bool // its last requests failed in a row; unhealthy too, as long as not too many are
+	Failing  bool // its last requests failed in a row: used only while too few others are left
 	Draining bool // terminating but still serving, used because no ready endpoint is left
 	Meshed   bool
 	Node     string

@@ -57,6 +57,7 @@ func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, 
 			Metadata:            provenance(append([]model.Origin{{Kind: "Service", Key: e.Service, Part: portPart(p.Port)}}, e.Origins...)...),
 		})
 	}
+	a.Policy = withoutDegraded(a)
 	return a
 }
 
@@ -103,8 +104,41 @@ func lbEndpoint(ep model.Endpoint) *endpointv3.LbEndpoint {
 			Address: socket(ep.Address.Addr(), uint32(ep.Address.Port())),
 		}},
 	}
-	if !ep.Healthy {
+	switch {
+	case !ep.Healthy:
 		out.HealthStatus = corev3.HealthStatus_UNHEALTHY
+	case ep.Failing:
+		// Not unhealthy: each caller ejects endpoints of its own accord too, and where those are the others nothing would
+		// be left. Degraded ones are the last resort.
+		out.HealthStatus = corev3.HealthStatus_DEGRADED
 	}
 	return out
 }
+
+// withoutDegraded makes the others enough as long as a caller has ejected none of them: Envoy sends requests to
+// degraded endpoints by as much as the share of healthy ones, times this factor, is below 100 %.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/degraded
+func withoutDegraded(a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoadAssignment_Policy {
+	all, degraded := map[uint32]int{}, map[uint32]int{}
+	for _, locality := range a.Endpoints {
+		for _, e := range locality.LbEndpoints {
+			all[locality.Priority]++
+			if e.HealthStatus == corev3.HealthStatus_DEGRADED {
+				degraded[locality.Priority]++
+			}
+		}
+	}
+	factor := 0
+	for priority, n := range degraded {
+		if rest := all[priority] - n; rest > 0 {
+			factor = max(factor, (100*all[priority]+rest-1)/rest)
+		}
+	}
+	if factor <= envoysFactor {
+		return nil
+	}
+	return &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(uint32(factor))}
+}
+
+// envoysFactor is the overprovisioning factor that Envoy uses without another.
+const envoysFactor = 140

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/google/go-cmp/cmp"
 
@@ -99,5 +100,30 @@ func TestASubsetHasTheEndpointsWithItsLabels(t *testing.T) {
 	}
 	if len(got[2].Endpoints) != 0 {
 		t.Errorf("a subset without pods has endpoints: %v", got[2])
+	}
+}
+
+func TestFailingEndpointsAreTheLastResort(t *testing.T) {
+	for _, c := range []struct {
+		failing int // of three
+		want    uint32
+	}{{0, 0}, {1, 150}, {2, 300}, {3, 0}} {
+		e := spread()
+		for i := range c.failing {
+			e.Ports[0].Endpoints[i].Failing = true
+		}
+		a := Endpoints(e, model.Location{})[0]
+		degraded := 0
+		for _, group := range a.Endpoints {
+			for _, ep := range group.LbEndpoints {
+				if ep.HealthStatus == corev3.HealthStatus_DEGRADED {
+					degraded++
+				}
+			}
+		}
+		// The healthy ones, times the factor, are all of them: so nothing is sent to the others.
+		if got := a.Policy.GetOverprovisioningFactor().GetValue(); degraded != c.failing || got != c.want {
+			t.Errorf("with %d failing, %d are degraded and the factor is %d, want %d", c.failing, degraded, got, c.want)
+		}
 	}
 }

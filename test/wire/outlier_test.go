@@ -56,19 +56,23 @@ func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
 		mesh.App("catalog-3").Does(wire.Echo)
 		returns("catalog-3")
 	})
-	mesh.Run("but never more than half of them", func(t *testing.T) {
+	mesh.Run("but never more than half of them, whoever found them failing", func(t *testing.T) {
 		mesh.Apps("catalog").Does(wire.Answer(http.StatusInternalServerError))
-		web.Times(30, items)
-		mesh.Apps("catalog").Forget()
-		web.Times(12, items)
-		used := 0
-		for _, a := range mesh.Apps("catalog") {
-			if len(a.Requests()) > 0 {
-				used++
+		// Long enough for what the pods' own sidecars find to come back by way of the control plane.
+		least := 3
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
+			mesh.Apps("catalog").Forget()
+			web.Times(60, items)
+			used := 0
+			for _, a := range mesh.Apps("catalog") {
+				if len(a.Requests()) > 0 {
+					used++
+				}
 			}
+			least = min(least, used)
 		}
-		if used != 2 {
-			t.Errorf("%d of 3 failing pods are in use, want 2", used)
+		if least != 2 {
+			t.Errorf("%d of 3 failing pods were left in use, want 2", least)
 		}
 	})
 }
