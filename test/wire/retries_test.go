@@ -93,7 +93,7 @@ func TestRetriesCountAnApplicationsOwnConnectionFailures(t *testing.T) {
 func TestRetriesStayWithinTheirBudget(t *testing.T) {
 	mesh := wire.Start(t, "retries")
 	// A fifth of what is in flight, 40 at most, and 3 in any case.
-	wantRetries(t, mesh.Caller("web"), "http://catalog:8080/items", mesh.Apps("catalog"), retryBounds{sent: 40, least: 3, most: 8})
+	wantRetries(t, mesh.Caller("web"), "http://orders:8080/", mesh.Apps("orders"), retryBounds{sent: 40, least: 3, most: 8})
 }
 
 type retryBounds struct{ sent, least, most int }
