@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/heddle-mesh/heddle/policy"
 )
@@ -103,17 +104,38 @@ func (f *Folder) copyOf(path string) string {
 	return filepath.Join(f.options.State, hex.EncodeToString(sum[:16])+copyExt)
 }
 
-// keep saves good content for the next start.
-func (f *Folder) keep() {
+// toKeep is ready to be received from while there is something to keep.
+func (f *Folder) toKeep() <-chan struct{} {
+	if len(f.unkept) == 0 {
+		return nil
+	}
+	ready := make(chan struct{})
+	close(ready)
+	return ready
+}
+
+// keepAll saves good content for the next start, as far as time allows.
+func (f *Folder) keepAll(within time.Duration) {
+	for start := time.Now(); len(f.unkept) > 0; f.keepOne() {
+		if time.Since(start) > within {
+			f.options.Log.Warn().Int("files", len(f.unkept)).Msg("stopped before all good manifests were kept: those broken at the next start may lack objects")
+			return
+		}
+	}
+}
+
+// keepOne saves the good content of one file.
+func (f *Folder) keepOne() {
 	for path, data := range f.unkept {
 		delete(f.unkept, path)
 		if old, err := os.ReadFile(f.copyOf(path)); err == nil && bytes.Equal(old, data) {
-			continue
+			return
 		}
 		if err := writePrivate(f.copyOf(path), data); err != nil {
 			f.options.Log.Error().Err(err).Str("file", path).
 				Msg("last good manifest is not kept: if it is broken at the next start, its objects are missing")
 		}
+		return
 	}
 }
 

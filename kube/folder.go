@@ -60,6 +60,8 @@ const (
 	patience = 300 * time.Millisecond
 	// recheck is for file systems that do not tell of changes, such as network shares.
 	recheck = 10 * time.Second
+	// lastWrites is how long Run goes on at its end with keeping what is good.
+	lastWrites = time.Second
 )
 
 // NewFolder prepares to read a folder; nothing is read before Run.
@@ -77,7 +79,6 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 	defer f.watcher.Close()
 	start := time.Now()
 	f.deliver(append(f.scan(), model.Event{Synced: true}), start, out)
-	f.keep()
 	f.sweep()
 
 	ticker := time.NewTicker(recheck)
@@ -87,7 +88,11 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 	for {
 		select {
 		case <-ctx.Done():
+			f.keepAll(lastWrites)
 			return nil
+		case <-f.toKeep(): // one at a time, between what matters: a disk may take its time
+			f.keepOne()
+			continue
 		case e := <-f.watcher.Events:
 			if !f.concerns(e.Name) {
 				continue
@@ -111,7 +116,6 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 		}
 		quiet = nil
 		f.deliver(f.scan(), first, out)
-		f.keep() // after what matters: a disk may take its time
 	}
 }
 

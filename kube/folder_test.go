@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -349,6 +350,23 @@ func TestAFileThatIsBrokenAtTheStartHasItsLastGoodObjectsFromBefore(t *testing.T
 	do(t, err)
 	if info.Mode().Perm() != 0o700 {
 		t.Errorf("the state folder has mode %v, want 0700", info.Mode())
+	}
+}
+
+func TestStoppingWaitsForSlowDisksForAWhileOnly(t *testing.T) {
+	f := NewFolder(FolderOptions{Dir: t.TempDir(), State: t.TempDir()})
+	for i := range 1000 {
+		f.unkept[filepath.Join(f.options.Dir, strconv.Itoa(i)+".yaml")] = []byte(aPod("a"))
+	}
+	f.keepAll(0)
+	if len(f.unkept) == 0 {
+		t.Error("all was kept, in no time")
+	}
+	f.keepAll(time.Minute)
+	copies, err := filepath.Glob(filepath.Join(f.options.State, "*"+copyExt))
+	do(t, err)
+	if len(f.unkept) > 0 || len(copies) != 1000 {
+		t.Errorf("%d are not kept, %d are; want 1000", len(f.unkept), len(copies))
 	}
 }
 
