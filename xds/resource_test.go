@@ -65,10 +65,11 @@ func TestOnlyContentMakesAVersion(t *testing.T) {
 		}
 		return r.Version
 	}
-	if version("1") != version("1") {
-		t.Error("equal content has two versions")
+	one := version("1")
+	if again := version("1"); again != one {
+		t.Errorf("equal content has the versions %s and %s", one, again)
 	}
-	if version("1") == version("2") {
+	if one == version("2") {
 		t.Error("different content has one version")
 	}
 }

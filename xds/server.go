@@ -27,10 +27,10 @@ type Session struct {
 type Options struct {
 	Store *Store
 	// Connect decides who a stream is and what it sees. It is asked once per stream; an error ends the stream. The
-	// Node is large and must not be kept.
+	// Node comes without the extensions that an Envoy lists.
 	Connect  func(context.Context, *corev3.Node) (Session, error)
 	Observer Observer
-	Log      zerolog.Logger
+	Log      zerolog.Logger // of what the Observer is not told: streams that broke a rule
 
 	Warming       time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
 	Grace         time.Duration // between the last route to a cluster and the cluster's removal; default 5 s

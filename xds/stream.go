@@ -69,6 +69,7 @@ func (s *Server) StreamAggregatedResources(rpc discoveryv3.AggregatedDiscoverySe
 func (st *stream) run() error {
 	s := st.server
 	if err := s.admit(); err != nil {
+		s.opts.Log.Warn().Err(err).Msg("a stream was turned away")
 		return err
 	}
 	ended := make(chan error, 1)
@@ -78,6 +79,11 @@ func (st *stream) run() error {
 	}()
 	select {
 	case err := <-ended:
+		switch status.Code(err) {
+		case codes.OK, codes.Canceled, codes.Unavailable: // the proxy left, or we do
+		default:
+			s.opts.Log.Warn().Str("proxy", st.proxy).Err(err).Msg("a stream was ended")
+		}
 		return err
 	case <-s.draining:
 		return draining()
@@ -183,6 +189,7 @@ func (st *stream) handle(r request) error {
 	if served {
 		err = st.apply(r, t)
 	} else if denial := st.deny(r); denial != nil {
+		st.server.opts.Log.Debug().Str("proxy", st.proxy).Str("type", r.GetTypeUrl()).Msg("a type that is not served was asked for")
 		err = st.refuseType(denial)
 	}
 	woken := st.store.pushersOf(st.touched)
