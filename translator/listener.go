@@ -112,6 +112,8 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
 		PreserveExternalRequestId:     true,
 		LocalReplyConfig:              o.reply,
+		// What RFC 3986, 6.2.2, makes one path takes one route: /./search must not get around the limit of /search.
+		NormalizePath: yes(),
 	}
 	if o.inline != nil {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}

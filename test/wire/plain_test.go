@@ -140,12 +140,17 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 	web := mesh.Caller("web")
 
 	mesh.Run("with their path", func(t *testing.T) {
-		for _, path := range []string{"/", "/a//b", "/a%2Fb;v=1", "/?q=%20&q=2&r", "/ü", "/a/b/"} {
+		for _, path := range []string{"/", "/a//b", "/a%2Fb;v=1", "/a%5Cb", "/?q=%20&q=2&r=/../%41", "/ü", "/a/b/"} {
 			sent := web.Get("http://catalog:8080" + path).WantStatus(http.StatusOK).Facts().Path
 			want := strings.ReplaceAll(path, "ü", "%C3%BC") // as Go sends it
 			if sent != want {
 				t.Errorf("%s arrives as %s", want, sent)
 			}
+		}
+	})
+	mesh.Run("or one that RFC 3986 makes the same", func(t *testing.T) {
+		if sent := web.Get("http://catalog:8080/a/./b/../%41?q").WantStatus(http.StatusOK).Facts().Path; sent != "/a/A?q" {
+			t.Errorf("/a/./b/../%%41?q arrives as %s, want /a/A?q", sent)
 		}
 	})
 	mesh.Run("with their host", func(t *testing.T) {

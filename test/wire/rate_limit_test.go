@@ -17,7 +17,7 @@ func TestRateLimitsHoldForCallersInsideAndOutsideTheMesh(t *testing.T) {
 		web.HTTP2().Get("http://catalog:8080/search/shoes").WantStatus(http.StatusOK)
 		outsider.Get("http://catalog-1:8080/search").WantStatus(http.StatusOK)
 		outsider.HTTP2().Get("http://catalog-1:8080/find").WantStatus(http.StatusOK)
-		for _, path := range []string{"/search", "/find"} {
+		for _, path := range []string{"/search", "/find", "/./search", "/x/../find", "/%73earch"} {
 			web.Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
 			web.HTTP2().Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
 			outsider.Get("http://catalog-1:8080" + path).WantStatus(http.StatusTooManyRequests)
