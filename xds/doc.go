@@ -12,6 +12,18 @@
 //	        -> stream: client.next builds one response at a time -> gRPC
 //	gRPC    -> stream -> client.onDelta, client.onSotw -> subscribe, answer -> stream: client.next ...
 //
+// What a response may hold, and when, follows from what Envoy 1.40 was seen to do (envoy_test.go holds it to that):
+//
+//   - It does not confirm clusters while any of them warms, and warms until endpoints are sent, which it does not ask for
+//     if it had the cluster before. So they are sent behind the cluster, unasked; behind a new one too, because it
+//     registers for them before it reads on. The same goes for the route of a new listener.
+//   - To be told that a route does not exist makes it wait for ever, so an empty one stands in.
+//   - On a new stream it asks for endpoints before clusters if one is still warming.
+//   - It keeps no version of anything in a response that it refused, and runs the good parts all the same. So those are
+//     sent once more, and what was sent and never confirmed is in doubt on the proxy's next stream.
+//
+// testdata tells each rule as a conversation.
+//
 // Everything in client.go, subscribe.go, answer.go and order.go is the protocol: plain state changes under one lock,
 // without sending, goroutines or timers. stream.go and server.go are the shell that does those.
 package xds

@@ -26,8 +26,8 @@ func (h *heddle) register() *grpc.Server {
 	s := grpc.NewServer(xds.ServerOptions()...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, xds.NewServer(xds.Options{
 		Store: h.store,
-		Connect: func(context.Context, *corev3.Node) (xds.Session, error) {
-			return xds.Session{Layers: []xds.Layer{"mesh"}}, nil
+		Connect: func(_ context.Context, n *corev3.Node) (xds.Session, error) { // as many layers as in the mesh
+			return xds.Session{Layers: []xds.Layer{xds.Layer("pod/" + n.GetId()), "node", "zone", "namespace", "mesh"}}, nil
 		},
 		Observer: h,
 		Grace:    100 * time.Millisecond,

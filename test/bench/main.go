@@ -58,7 +58,14 @@ func measure(o options) error {
 	if err != nil {
 		return err
 	}
-	defer fleet.stop()
+	children := []*child{fleet} // stopped in this order: proxies before what they are connected to
+	defer func() {
+		for _, c := range children {
+			if err := c.stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: stopping a process:", err)
+			}
+		}
+	}()
 	var subjects []*subject
 	for _, role := range []string{"floor", "heddle", "stock"} {
 		if role == "stock" && !o.stock {
@@ -68,7 +75,7 @@ func measure(o options) error {
 		if err != nil {
 			return err
 		}
-		defer s.server.stop()
+		children = append(children, s.server)
 		if err := s.connectAll(filepath.Join(dir, role)); err != nil {
 			return fmt.Errorf("%s: %w", role, err)
 		}
@@ -87,5 +94,6 @@ func measure(o options) error {
 		}
 	}
 	report(os.Stdout, o, subjects)
+	fmt.Println("\nIn the end the state of every proxy is that of its server.")
 	return nil
 }

@@ -59,8 +59,8 @@ func assignment(n string, i, endpoints, generation int) proto.Message {
 		group := &endpointv3.LocalityLbEndpoints{Locality: &corev3.Locality{Region: "region-1", Zone: fmt.Sprintf("zone-%d", zone)}}
 		for e := zone; e < endpoints; e += 2 {
 			host := 1 + e
-			if e == 0 {
-				host = 100 + generation%100 // the endpoint that changes
+			if e == 0 && generation > 0 { // the endpoint that changes
+				host = 100 + generation%150
 			}
 			group.LbEndpoints = append(group.LbEndpoints, &endpointv3.LbEndpoint{
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
