@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -265,15 +266,23 @@ func (r *running) edit(file, old, text string) {
 }
 
 func TestTheFirstInterruptCleansUp(t *testing.T) {
-	r := start(t)
-	until(t, r.notes, "load begins")
-	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
+	signals := []syscall.Signal{syscall.SIGINT}
+	if !signal.Ignored(syscall.SIGHUP) { // the demo inherits that
+		signals = append(signals, syscall.SIGHUP) // the terminal was closed
 	}
-	if out, notes, err := r.end(); err != nil {
-		t.Errorf("%v\n%s\n%s", err, notes, out)
+	for _, s := range signals {
+		t.Run(s.String(), func(t *testing.T) {
+			r := start(t)
+			until(t, r.notes, "load begins")
+			if err := r.cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			if out, notes, err := r.end(); err != nil {
+				t.Errorf("%v\n%s\n%s", err, notes, out)
+			}
+			r.wantNothingLeft()
+		})
 	}
-	r.wantNothingLeft()
 }
 
 func TestTheSecondInterruptKills(t *testing.T) {

@@ -21,10 +21,14 @@ func main() {
 // errSilent fails a command whose output has said everything already.
 var errSilent = errors.New("failed")
 
-// run is the program with its surroundings as arguments; it returns the exit code. The first SIGINT or SIGTERM ends
-// the command gracefully, the second at once.
+// run is the program with its surroundings as arguments; it returns the exit code. The first SIGINT, SIGTERM or SIGHUP
+// (the terminal was closed) ends the command gracefully, the second at once.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as it is under nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 
