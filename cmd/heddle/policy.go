@@ -21,6 +21,8 @@ func policyCommand() *cobra.Command {
 		Use:   "policy",
 		Short: "Look at policies",
 		Args:  cobra.NoArgs,
+		// Without it cobra prints help and succeeds, whatever the verb.
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(validateCommand())
 	return c
@@ -112,7 +114,7 @@ func validate(args []string, stdin io.Reader, where policy.Where) (*report, erro
 	}
 	r.Problems = append(r.Problems, policy.Together(items)...)
 	if len(items) == 0 && len(r.Problems) == 0 {
-		return nil, fmt.Errorf("no policy among %d files: policies are ConfigMaps labelled %s: \"true\", or documents that begin with their kind", r.Files, policy.Label)
+		return nil, fmt.Errorf("no policy in %s: policies are ConfigMaps labelled %s: \"true\", or documents that begin with their kind", count(r.Files, "file"), policy.Label)
 	}
 	for _, it := range items {
 		r.Documents = append(r.Documents, describe(it))
