@@ -89,7 +89,8 @@ func blames(t Type, reason, name string) bool {
 	}
 }
 
-// condemn records that this proxy refused v. Once enough proxies did, nobody gets it any more.
+// condemn records that this proxy refused v. Once enough proxies did, nobody gets it any more, unless it is all there
+// ever was and some proxy runs it.
 func (c *client) condemn(t Type, v *version, reason string) {
 	e := v.entry
 	if e.layer == nil {
@@ -106,10 +107,10 @@ func (c *client) condemn(t Type, v *version, reason string) {
 	if v.withdrawn || len(v.refused) < min(c.rules.quorum, c.store.proxies(e.layer)) {
 		return
 	}
-	v.withdrawn = true
-	if e.good == v {
-		e.good = nil
+	if v.acked && (e.good == nil || e.good == v) {
+		return // others run it, and there is nothing to go back to: what is wrong are the proxies that refuse it
 	}
+	v.withdrawn = true
 	if e.good != nil {
 		verdict.Good = e.good.Resource
 	}

@@ -36,6 +36,9 @@ func (c *client) know(t Type, versions map[string]string) {
 		sl := c.store.tables[t].intern(name)
 		sub.held.set(sl.id)
 		v, exists := c.lookup(t, sl)
+		if v != nil && v.Version == version && !sub.doubt.has(sl.id) {
+			v.acked = true // by an earlier stream, maybe of an earlier control plane
+		}
 		if !exists || v != nil && v.Version != version || t == Endpoints && clusters == nil {
 			sub.dirty.set(sl.id)
 		}
