@@ -14,18 +14,22 @@ func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
 	web := mesh.Caller("web")
 	const items = "http://catalog:8080/items"
 
-	// avoided waits until 12 requests in a row, four rounds of all three pods, leave the pod out, and wants three
-	// failures before, or one more that was on its way.
+	// avoided waits until 12 requests in a row, four rounds of all three pods, leave the pod out and succeed. It wants at
+	// least three failures before, and the last of them well within the second for which Envoy could hold a change back.
 	avoided := func(t *testing.T, pod string) {
 		t.Helper()
-		failed := 0
+		failed, begun, last := 0, time.Now(), time.Now()
 		mesh.Eventually(pod+" is ejected", func() bool {
 			got := web.Times(12, items)
+			if wire.Statuses(got)[http.StatusOK] == 12 && wire.Pods(got)[pod] == 0 {
+				return true
+			}
 			failed += 12 - wire.Statuses(got)[http.StatusOK]
-			return wire.Statuses(got)[http.StatusOK] == 12 && wire.Pods(got)[pod] == 0
+			last = time.Now()
+			return false
 		})
-		if failed < 3 || failed > 4 {
-			t.Errorf("%d requests failed before %s was ejected, want 3", failed, pod)
+		if took := last.Sub(begun); failed < 3 || took > 700*time.Millisecond {
+			t.Errorf("%d requests failed for %v before %s was ejected, want 3 and no time", failed, took, pod)
 		}
 	}
 	returns := func(pod string) {

@@ -54,11 +54,11 @@ func TestRetriesRescueRequestsWithinTheirBudget(t *testing.T) {
 	})
 	mesh.Run("a large body passes, if only once", func(t *testing.T) {
 		body := strings.Repeat("x", 5<<20)
-		got := mesh.Caller("web").Do(http.MethodPut, items, wire.Body(body)).WantStatus(http.StatusOK)
+		got := mesh.Caller("web").Do(http.MethodPut, "http://orders:8080/", wire.Body(body)).WantStatus(http.StatusOK)
 		if n := len(got.Facts().Body); n != len(body) {
 			t.Errorf("%d of %d bytes arrived", n, len(body))
 		}
-		catalog.WantRequests(1)
+		mesh.App("orders-1").WantRequests(1)
 	})
 	mesh.Run("a client cannot ask for them", func(*testing.T) {
 		catalog.Does(wire.Answer(http.StatusInternalServerError))
