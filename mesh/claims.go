@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -11,20 +12,22 @@ import (
 // address would be refused by every proxy, and cost the innocent Service its listener too.
 type claims map[netip.AddrPort][]claim
 
-// claim is a Service's wish for an address. The older Service wins, then the first by name.
+// claim is a Service's wish for an address. A Service's own address is its alone, whatever addresses the slices of a
+// headless one name: these are written by people as well. Else the older Service wins, then the first by name.
 type claim struct {
-	key model.Key
-	age int64 // Unix seconds of creation
+	key      model.Key
+	headless bool  // it claims its pods' addresses
+	age      int64 // Unix seconds of creation
 }
 
 func (c claim) compare(o claim) int {
-	if c.age != o.age {
-		if c.age < o.age {
+	if c.headless != o.headless {
+		if o.headless {
 			return -1
 		}
 		return 1
 	}
-	return c.key.Compare(o.key)
+	return cmp.Or(cmp.Compare(c.age, o.age), c.key.Compare(o.key))
 }
 
 // owner gives the Service that the address belongs to.

@@ -55,6 +55,17 @@ func TestOfTwoServicesWithOneAddressTheOlderHasIt(t *testing.T) {
 	want(t, "changed", ch.Outbounds, []View{{Key: key("shop/copy")}, {Key: web}})
 }
 
+func TestAHeadlessServiceTakesNoServicesAddress(t *testing.T) {
+	headless := aService("evil/db", "", func(s *model.Service) { s.Kind, s.Created = model.Headless, day(1) })
+	s := meshOf(headless, &model.Slice{Key: key("evil/x"), Service: "db", Ports: []model.SlicePort{{Name: "http", Number: 80}},
+		Endpoints: []model.SliceEndpoint{at("", "10.96.0.1"), at("", "10.1.0.9")}})
+	want(t, "before", instances(s, "evil/db"), []string{"80 10.1.0.9:80 plain", "80 10.96.0.1:80 plain"})
+	younger := aService("shop/web", "10.96.0.1", func(s *model.Service) { s.Created = day(2) })
+	s.Apply(events(younger))
+	want(t, "after", instances(s, "evil/db"), []string{"80 10.1.0.9:80 plain"})
+	want(t, "its own", s.Outbound(View{Key: web}).Ports[0].Addresses, younger.Addresses)
+}
+
 func instances(s *State, service string) []string {
 	var all []string
 	for _, i := range s.Outbound(View{Key: key(service)}).Instances {

@@ -33,7 +33,7 @@ func (s *State) updateReach(key model.Key) {
 	var by claim
 	if svc.fact != nil {
 		now = s.reachOf(svc.fact)
-		by = claim{key, svc.fact.Created.Unix()}
+		by = claim{key, svc.fact.Kind == model.Headless, svc.fact.Created.Unix()}
 	}
 	before := svc.reach
 	svc.reach = now
