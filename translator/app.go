@@ -108,7 +108,9 @@ func appClusters(p model.InboundPort, capture Capture) []*clusterv3.Cluster {
 // appCluster reaches the application: at the address that was called, from a source that redirection exempts; or,
 // without redirection, at the address where the application is said to listen.
 func appCluster(name string, port uint16, capture Capture) *clusterv3.Cluster {
-	c := &clusterv3.Cluster{Name: name, AltStatName: statName(name), CircuitBreakers: unlimited()}
+	c := &clusterv3.Cluster{
+		Name: name, AltStatName: statName(name), ConnectTimeout: duration(connectTimeout), CircuitBreakers: unlimited(),
+	}
 	if !capture.Redirected() {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 		c.LoadAssignment = static(name, socket(capture.App, uint32(port)))

@@ -2,6 +2,7 @@ package translator
 
 import (
 	"net/netip"
+	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -39,12 +40,17 @@ func captureListener(s *model.Settings) *listenerv3.Listener {
 	}
 }
 
+// connectTimeout is what no policy can set differently: of connections to no Service, and to a sidecar's own
+// application. It is the same 10 s that policies have by default; Envoy's own are 5.
+const connectTimeout = 10 * time.Second
+
 // passthrough goes where the caller wanted to go.
 func passthrough(s *model.Settings) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 passthroughCluster,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 		LbPolicy:             clusterv3.Cluster_CLUSTER_PROVIDED,
+		ConnectTimeout:       duration(connectTimeout),
 		CircuitBreakers:      unlimited(),
 		Metadata:             provenance(originsOf(s.Origins, "unknownDestinations")...),
 	}
