@@ -98,6 +98,10 @@ func layeredRuntime() *bootstrapv3.LayeredRuntime {
 				"re2.max_program_size.error_level": structpb.NewNumberValue(math.MaxUint32),
 			},
 		}},
+	}, {
+		// What somebody who may open the admin socket sets for this one Envoy, until it ends.
+		Name:           "admin",
+		LayerSpecifier: &bootstrapv3.RuntimeLayer_AdminLayer_{AdminLayer: &bootstrapv3.RuntimeLayer_AdminLayer{}},
 	}}}
 }
 
