@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"sync"
 	"testing"
 
@@ -192,8 +193,9 @@ func TestFilesThatCannotBeReadArePassedOver(t *testing.T) {
 	write(t, filepath.Join(dir, "half.json"), `{"namespace": "sh`)
 	write(t, filepath.Join(dir, "nothing.json"), `{}`)
 	write(t, filepath.Join(dir, "huge.json"), strings.Repeat(" ", maxSaved+1))
+	do(t, syscall.Mkfifo(filepath.Join(dir, "pipe.json"), 0o600))
 	diff(t, []model.SavedPolicy{good}, loaded(t, k, "shop"))
-	for _, name := range []string{"half", "nothing", "huge"} {
+	for _, name := range []string{"half", "nothing", "huge", "pipe"} {
 		if !strings.Contains(log.String(), name+".json") {
 			t.Errorf("the log does not name %s.json:\n%s", name, log.String())
 		}

@@ -26,7 +26,7 @@ func NewStateFolder(dir string, log zerolog.Logger) *StateFolder { return &State
 
 // Load gives what was saved. A file that cannot be read is told of in the log and passed over.
 func (s *StateFolder) Load(context.Context) ([]model.SavedPolicy, error) {
-	if err := errors.Join(os.MkdirAll(s.dir, 0o700), os.Chmod(s.dir, 0o700)); err != nil {
+	if err := openPrivate(s.dir); err != nil {
 		return nil, fmt.Errorf("open the state folder: %w; name one that we may write to", err)
 	}
 	files, err := filepath.Glob(filepath.Join(s.dir, "*"+savedExt))
@@ -45,10 +45,26 @@ func (s *StateFolder) Load(context.Context) ([]model.SavedPolicy, error) {
 	return policies, nil
 }
 
+// openPrivate makes a folder that only its owner may look into. One that is so already may be on a disk that cannot be
+// written to: what it holds is as good as before.
+func openPrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() == 0o700 {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
+}
+
 func readSaved(path string) (model.SavedPolicy, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return model.SavedPolicy{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return model.SavedPolicy{}, errors.New("it is no file") // reading a pipe would not end
 	}
 	if info.Size() > maxSaved {
 		return model.SavedPolicy{}, fmt.Errorf("it has %d bytes, more than anything that was saved", info.Size())
