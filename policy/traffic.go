@@ -98,11 +98,13 @@ func (t *TrafficSettings) checkBreaker(at Path, p *problems) {
 		return
 	}
 	const hint = "write maxRequests to bound HTTP"
-	if cb.MaxPendingRequests != nil {
+	// maxPendingRequests beside maxConnectionsPerEndpoint says how many TCP connections may wait for their turn.
+	http := t.Retries != nil || t.Timeout != nil || cb.MaxRetries != nil ||
+		cb.MaxPendingRequests != nil && cb.MaxConnectionsPerEndpoint == nil
+	if cb.MaxPendingRequests != nil && http {
 		p.addKey(at.Field("maxPendingRequests"), CodeBreakerHTTP2, hint,
 			"between sidecars HTTP is HTTP/2, where requests rarely wait for a connection")
 	}
-	http := t.Retries != nil || t.Timeout != nil || cb.MaxPendingRequests != nil || cb.MaxRetries != nil
 	if cb.MaxConnections != nil && http {
 		p.addKey(at.Field("maxConnections"), CodeBreakerHTTP2, hint,
 			"between sidecars HTTP is HTTP/2, where a connection carries any number of requests; this bounds TCP only")

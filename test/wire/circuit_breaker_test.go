@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -42,6 +43,28 @@ func TestCircuitBreakersRefuseWhatIsTooMuch(t *testing.T) {
 		first.WantEcho("two")
 		first.Close()
 		mesh.Eventually("a connection passes again", func() bool { return mesh.Caller("web").Dial("cache:7000").Echoes("three") })
+	})
+	mesh.Run("TCP connections to each endpoint, which wait for their turn", func(t *testing.T) {
+		ledger := mesh.App("ledger-1")
+		ledger.Speaks(wire.EchoBytes)
+		first := mesh.Caller("web").Dial("ledger:7100")
+		first.WantEcho("one")
+		second := mesh.Caller("web").Dial("ledger:7100")
+		if _, err := io.WriteString(second, "two\n"); err != nil {
+			t.Fatal(err)
+		}
+		// One may wait. That the third is refused tells that the second waits by now.
+		if line, err := mesh.Caller("web").Dial("ledger:7100").Line(); err == nil {
+			t.Errorf("a third connection was let through and said %q", line)
+		}
+		first.WantEcho("three")
+		if n := ledger.Connections(); n != 1 {
+			t.Errorf("%d connections reached the application at once, want 1", n)
+		}
+		first.Close()
+		if line, err := second.Line(); err != nil || line != "two" {
+			t.Errorf("the second connection heard %q (%v)", line, err)
+		}
 	})
 	mesh.Run("retries", func(t *testing.T) {
 		wantRetries(t, mesh.Caller("web"), "http://orders:8080/", mesh.Apps("orders"), retryBounds{sent: 20, least: 2, most: 2})
