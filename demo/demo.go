@@ -74,7 +74,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	binary, err := envoy.Find(ctx, envoy.FindOptions{Path: o.Envoy, Progress: o.Notes})
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err != nil:
 		return err
 	}
 	if o.Folder, err = chooseFolder(o.Folder, dir); err != nil {

@@ -342,3 +342,12 @@ func TestASecondDemoSaysThatAnotherOneRuns(t *testing.T) {
 		t.Errorf("the first one: %v\n%s\n%s", err, notes, out)
 	}
 }
+
+func TestADemoThatIsInterruptedWhileItLooksForEnvoySaysJustThat(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := demo.Run(ctx, demo.Options{})
+	if err == nil || err.Error() != "interrupted" {
+		t.Errorf("it says %v; want interrupted", err)
+	}
+}

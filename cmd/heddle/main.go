@@ -31,6 +31,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	// Who reads our output may leave early, as head does. A write fails then and the command ends in order; the signal
+	// would end it at once and leave its files behind.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	root := rootCommand()
 	root.SetArgs(args)
@@ -38,7 +41,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errSilent) {
+		if !errors.Is(err, errSilent) && !errors.Is(err, syscall.EPIPE) {
 			fmt.Fprintln(stderr, "heddle:", err)
 		}
 		return 1
