@@ -30,15 +30,6 @@ type Server struct {
 // New gives a Server that does nothing yet.
 func New() *Server { return &Server{} }
 
-// Start gives a Server for one test alone, such as one that kills it.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	s := New()
-	t.Cleanup(s.Close)
-	s.running(t)
-	return s
-}
-
 // Main runs a package's tests and removes what they left behind; its value is for os.Exit.
 func (s *Server) Main(m *testing.M) int {
 	defer s.Close()

@@ -115,7 +115,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 			ADS: m.control.socket, Capture: capture, HealthChecks: true, FlushInterval: flush,
 		},
 		Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
-		Concurrency: 1, // a Service's limits hold per worker too
+		Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself
 		StopTimeout: time.Second,
 		Log:         logTo(m.t, "envoy "+pod.Name),
 		Dir:         dir,
