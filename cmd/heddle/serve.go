@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,7 +85,7 @@ func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
 		return controlplane.Options{}, err
 	}
 	o := controlplane.Options{Socket: f.socket, Listen: f.listen, Namespace: f.namespace, Drain: f.drain, Log: log}
-	if err := os.MkdirAll(filepath.Dir(f.socket), 0o700); err != nil {
+	if err := makeOwnFolder(filepath.Dir(f.socket)); err != nil {
 		return o, fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 	}
 	if f.manifests != "" {
@@ -95,6 +97,25 @@ func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
 	}
 	err = f.fromCluster(&o)
 	return o, err
+}
+
+// makeOwnFolder makes a folder in which nobody else can put another socket in the place of ours. One that is there
+// already must be ours or root's, and others may write to it only as they may to the system's temporary folder.
+func makeOwnFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Getuid() {
+		return fmt.Errorf("%s belongs to user %d, who could put another socket there", dir, s.Uid)
+	}
+	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		return fmt.Errorf("everybody may write to %s and put another socket there", dir)
+	}
+	return nil
 }
 
 // fromFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
