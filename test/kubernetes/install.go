@@ -13,7 +13,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
+
+	"github.com/heddle-mesh/heddle/filelock"
 )
 
 // Binaries are the programs of an API server.
@@ -51,7 +52,9 @@ func Install(ctx context.Context, o InstallOptions) (Binaries, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Binaries{}, fmt.Errorf("make the cache directory: %w", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, "lock"), o.Progress)
+	unlock, err := filelock.Hold(ctx, filepath.Join(dir, "lock"), func() {
+		fmt.Fprintln(o.Progress, "another process is building etcd and kube-apiserver; waiting for it")
+	})
 	if err != nil {
 		return Binaries{}, err
 	}
@@ -178,33 +181,4 @@ func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	return cmd
-}
-
-// lock holds the file at path until the function that it gives is called, or the process ends.
-func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the cache: %w", err)
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for said := false; ; said = true {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		if !said {
-			fmt.Fprintln(progress, "another process is building etcd and kube-apiserver; waiting for it")
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("wait for the process that holds %s: %w", path, ctx.Err())
-		case <-tick.C:
-		}
-	}
 }
