@@ -138,7 +138,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error { return p.loop(answering) })
 	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
-	group.Go(func() error { return server.grpc.Serve(socket) })
+	group.Go(func() error { return server.serve(socket) })
 	if p.options.Listen != "" {
 		group.Go(func() error { return p.serveStatus(running) })
 	}
@@ -190,6 +190,14 @@ func (p *Plane) server() adsServer {
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))
 	return adsServer{s, ads}
+}
+
+// serve answers sidecars until stop, which may come first.
+func (s adsServer) serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
 }
 
 // stop sends sidecars away, which keep what they have, and waits for their streams to end for a while only.

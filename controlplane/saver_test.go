@@ -3,8 +3,13 @@ package controlplane
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
@@ -58,5 +63,23 @@ func TestAControlPlaneThatIsStoppedBeforeItBeganStopsWithoutFault(t *testing.T) 
 	stop()
 	if err := New(Options{LastGood: &slow{}}).Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAServerThatIsStoppedBeforeItServesEndsWithoutFaultAndTakesItsSocketAlong(t *testing.T) {
+	path := filepath.Join(shortDir(t), "ads.sock")
+	socket, err := listenPrivate(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := New(Options{}).server()
+	if err := server.stop(time.Second); err != nil {
+		t.Error(err)
+	}
+	if err := server.serve(socket); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
 	}
 }
