@@ -112,6 +112,8 @@ type InboundPort struct {
 	IdleTimeout time.Duration
 	Streak      uint32        // consecutive failures that are reported as a failure streak; 0 for none
 	Ejection    time.Duration // how long callers then leave the pod alone
+	Access      *Access       // who may call; never nil in a Workload that mesh has joined
+	MTLS        MTLS          // whether plain text is taken
 	Origins     []Origin
 }
 
