@@ -24,10 +24,11 @@ type checker struct {
 
 // connectChecker tells the HDS server whose stream it is.
 func (p *Plane) connectChecker(ctx context.Context, node *corev3.Node) (hds.Session, error) {
-	pod, capture, err := p.identify(ctx, node)
+	who, capture, err := p.identify(ctx, node)
 	if err != nil {
 		return hds.Session{}, err
 	}
+	pod := who.pod
 	c := &checker{pod: pod, capture: capture, checks: make(chan *healthv3.HealthCheckSpecifier, 1)}
 	if err := p.call(ctx, func() { p.publisher.addChecker(c) }); err != nil {
 		return hds.Session{}, err

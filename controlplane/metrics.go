@@ -23,7 +23,15 @@ type metrics struct {
 	nacks        *prometheus.CounterVec
 	problems     *prometheus.GaugeVec
 	health       *prometheus.CounterVec
+	refusals     *prometheus.CounterVec
 }
+
+// Why a stream of a sidecar is not served.
+const (
+	deniedCertificate = "certificate" // it shows no certificate of a pod of this mesh
+	deniedNode        = "node"        // it calls itself by another pod's name
+	deniedPod         = "pod"         // its pod has gone, or has another account by now
+)
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	seconds := prometheus.ExponentialBuckets(0.00001, 4, 12) // 10 us to 42 s
@@ -40,11 +48,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		problems:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "heddle_policy_problems", Help: "Problems of policies that hold now, by severity."}, []string{"severity"}),
 	}
 	m.health = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_health_reports_total", Help: "What sidecars reported of their own applications."}, []string{"reason", "healthy"})
-	r.MustRegister(m.health, m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
+	m.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_sidecar_refusals_total", Help: "Streams of sidecars that were refused, by reason."}, []string{"reason"})
+	r.MustRegister(m.refusals, m.health, m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
 	return m
 }
 
 func (m *metrics) translated(kind string) { m.translations.WithLabelValues(kind).Inc() }
+
+func (m *metrics) denied(reason string) { m.refusals.WithLabelValues(reason).Inc() }
 
 func (m *metrics) reported(r model.HealthReport) {
 	m.health.WithLabelValues(string(r.Reason), strconv.FormatBool(r.Healthy)).Inc()

@@ -47,12 +47,19 @@ type Observer interface {
 	Observe(e xds.Event)     // on streams
 }
 
+// Door is where sidecars dial. There is no other, and none in plain text.
+type Door struct {
+	Listener net.Listener // TCP; closed when the control plane ends
+	// TLS is the control plane's side of mutual TLS: it must ask for a certificate and accept none but of this mesh, as
+	// [identity.Server] does.
+	TLS *tls.Config
+}
+
 // Options say what a control plane watches and where it serves.
 type Options struct {
 	Source   Source
 	LastGood LastGood // nil: nothing outlives a restart
-	// Socket is the path of the unix socket that sidecars dial. It is made with mode 0600.
-	Socket string
+	Door     Door
 	// Listen is the TCP address of /livez, /readyz and /metrics; empty for none.
 	Listen string
 	// Namespace is the control plane's own; default DefaultNamespace.
@@ -77,6 +84,7 @@ type Plane struct {
 	publisher *publisher
 	saver     *saver
 	registry  *prometheus.Registry
+	metrics   *metrics
 	signals   *observe.Observer
 
 	batches  chan batch
@@ -105,9 +113,17 @@ func New(o Options) *Plane {
 		refusals: make(chan model.Event, 1024),
 		stopped:  make(chan struct{}),
 	}
+	p.metrics = newMetrics(p.registry)
 	o.Signals.Streaks = health{p, o.Log}
+	o.Signals.Identify = p.nodeOf
 	p.signals = observe.New(o.Signals)
 	return p
+}
+
+// nodeOf says whose statistics a stream brings.
+func (p *Plane) nodeOf(ctx context.Context, node *corev3.Node) (string, error) {
+	who, err := p.who(ctx, node)
+	return who.pod.String(), err
 }
 
 // Signals is what sidecars count. It may be read from any goroutine.
@@ -123,14 +139,9 @@ func (p *Plane) Run(ctx context.Context) error {
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
 	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
-	m := newMetrics(p.registry)
-	m.watch(p.registry, p.options.Status)
-	p.publisher = newPublisher(state, p.store, m, p.log)
+	p.metrics.watch(p.registry, p.options.Status)
+	p.publisher = newPublisher(state, p.store, p.metrics, p.log)
 
-	socket, err := listenPrivate(p.options.Socket)
-	if err != nil {
-		return err
-	}
 	server := p.server()
 	group, running := errgroup.WithContext(ctx)
 	answering, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
@@ -138,7 +149,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error { return p.loop(answering) })
 	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
-	group.Go(func() error { return server.serve(socket) })
+	group.Go(func() error { return server.serve(p.options.Door.Listener) })
 	if p.options.Listen != "" {
 		group.Go(func() error { return p.serveStatus(running) })
 	}
@@ -185,7 +196,7 @@ func (p *Plane) server() adsServer {
 		Observer: observer{p},
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(xds.ServerOptions()...)
+	s := grpc.NewServer(append(xds.ServerOptions(), grpc.Creds(credentials.NewTLS(p.options.Door.TLS)))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))
@@ -207,38 +218,4 @@ func (s adsServer) stop(grace time.Duration) error {
 	err := s.ads.Drain(ctx)
 	s.grpc.Stop()
 	return err
-}
-
-// listenPrivate makes a unix socket that only its owner may dial, in place of one that a killed process left.
-func listenPrivate(path string) (net.Listener, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listening for sidecars on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("closing %s to others: %w", path, err), l.Close())
-	}
-	return l, nil
-}
-
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("looking at the socket %s: %w", path, err)
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("%s is in the way of the socket for sidecars and is no socket: remove it or choose another --socket", path)
-	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-		return errors.Join(fmt.Errorf("another control plane serves on %s: stop it or choose another --socket", path), c.Close())
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("removing the stale socket %s: %w", path, err)
-	}
-	return nil
 }

@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"strings"
 
@@ -28,48 +27,56 @@ type proxy struct {
 
 // connect tells the server what a new stream sees. It runs on the stream's goroutine and has the loop do the work.
 func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, error) {
-	pod, capture, err := p.identify(ctx, node)
+	who, capture, err := p.identify(ctx, node)
 	if err != nil {
 		return xds.Session{}, err
 	}
 	var layers []xds.Layer
-	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(pod, capture) }); callErr != nil {
+	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(who, capture) }); callErr != nil {
 		return xds.Session{}, callErr
 	}
 	if err != nil {
 		return xds.Session{}, err
 	}
-	return xds.Session{Layers: layers, Close: func() { p.post(func() { p.publisher.detach(pod) }) }}, nil
+	return xds.Session{
+		Proxy: who.pod.String(), Layers: layers,
+		Close: func() { p.post(func() { p.publisher.detach(who.pod) }) },
+	}, nil
 }
 
-// identify says whose node it is and how traffic gets to it. It waits for the first full listing: until then no pod is
-// known.
-func (p *Plane) identify(ctx context.Context, node *corev3.Node) (pod model.Key, capture translator.Capture, err error) {
-	if pod, err = podOf(node); err != nil {
-		return pod, capture, err
+// identify says whose stream it is and how traffic gets to that sidecar. It waits for the first full listing: until
+// then no pod is known.
+func (p *Plane) identify(ctx context.Context, node *corev3.Node) (who peer, capture translator.Capture, err error) {
+	if who, err = p.who(ctx, node); err != nil {
+		return who, capture, err
 	}
 	if p.options.Unredirected {
 		if capture, err = captureOf(node); err != nil {
-			return pod, capture, err
+			return who, capture, err
 		}
 	}
 	select {
 	case <-p.store.Synced():
-		return pod, capture, nil
+		return who, capture, nil
 	case <-ctx.Done():
-		return pod, capture, ctx.Err()
+		return who, capture, ctx.Err()
 	}
 }
 
-// podOf reads the node id namespace/pod.
-func podOf(node *corev3.Node) (model.Key, error) {
-	pod, ok := podNamed(node.GetId())
-	if !ok {
-		return model.Key{}, status.Errorf(codes.InvalidArgument, "node id %q: want namespace/pod", node.GetId())
+// who is the peer of a stream. Its certificate says so; a node that calls itself otherwise is a mistake or worse.
+func (p *Plane) who(ctx context.Context, node *corev3.Node) (peer, error) {
+	who, err := peerOf(ctx)
+	switch {
+	case err != nil:
+		p.metrics.denied(deniedCertificate)
+	case node.GetId() != who.pod.String():
+		p.metrics.denied(deniedNode)
+		err = status.Errorf(codes.PermissionDenied, "node id %q: the certificate is that of %s, and so must the node id be", node.GetId(), who.pod)
 	}
-	return pod, nil
+	return who, err
 }
 
+// podNamed reads a pod's name, namespace/pod.
 func podNamed(id string) (model.Key, bool) {
 	namespace, name, ok := strings.Cut(id, "/")
 	return model.Key{Namespace: namespace, Name: name}, ok && namespace != "" && name != "" && !strings.Contains(name, "/")
@@ -93,18 +100,23 @@ func captureOf(node *corev3.Node) (translator.Capture, error) {
 }
 
 // attach counts a stream of a pod's sidecar in, and publishes what only it sees if it is the first.
-func (p *publisher) attach(pod model.Key, capture translator.Capture) ([]xds.Layer, error) {
-	at, known := p.state.Location(pod)
-	if !known {
-		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", pod)
+func (p *publisher) attach(who peer, capture translator.Capture) ([]xds.Layer, error) {
+	pod := p.state.Pod(who.pod)
+	if pod == nil {
+		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", who.pod)
 	}
-	px := p.proxies[pod]
+	if !who.is(pod) {
+		p.metrics.denied(deniedPod)
+		return nil, status.Errorf(codes.PermissionDenied, "the certificate was made for pod %s with UID %q and account %q, which is no longer so; a new certificate is needed", who.pod, who.uid, who.account)
+	}
+	px := p.proxies[who.pod]
 	if px != nil && px.capture != capture {
-		return nil, status.Error(codes.InvalidArgument, fmt.Sprintf("pod %s is connected with other capture metadata", pod))
+		return nil, status.Errorf(codes.InvalidArgument, "pod %s is connected with other capture metadata", who.pod)
 	}
 	if px == nil {
-		px = &proxy{pod: pod, at: at, capture: capture}
-		p.proxies[pod] = px
+		at, _ := p.state.Location(who.pod)
+		px = &proxy{pod: who.pod, at: at, capture: capture}
+		p.proxies[who.pod] = px
 		p.arrive(px)
 	}
 	px.streams++

@@ -94,6 +94,9 @@ func lists(slice *model.Slice, pod *model.Pod) bool {
 	})
 }
 
+// Pod gives the fact of a pod, sidecar or not; nil if it is not known.
+func (s *State) Pod(key model.Key) *model.Pod { return s.pods[key] }
+
 // Location says where a pod is, sidecar or not; false if the pod is not known.
 func (s *State) Location(pod model.Key) (model.Location, bool) {
 	p := s.pods[pod]
