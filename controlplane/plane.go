@@ -2,14 +2,14 @@ package controlplane
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"sync/atomic"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/mesh"
@@ -129,7 +130,7 @@ func (p *Plane) nodeOf(ctx context.Context, node *corev3.Node) (string, error) {
 // Signals is what sidecars count. It may be read from any goroutine.
 func (p *Plane) Signals() *observe.Observer { return p.signals }
 
-// Run serves until ctx ends, then lets streams drain. It fails if the socket cannot be made or the source gives up.
+// Run serves until ctx ends, then lets streams drain. It fails if the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
 	saved, err := p.saver.load(ctx)
 	switch {

@@ -3,10 +3,6 @@ package controlplane
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,20 +62,13 @@ func TestAControlPlaneThatIsStoppedBeforeItBeganStopsWithoutFault(t *testing.T) 
 	}
 }
 
-func TestAServerThatIsStoppedBeforeItServesEndsWithoutFaultAndTakesItsSocketAlong(t *testing.T) {
-	path := filepath.Join(shortDir(t), "ads.sock")
-	socket, err := listenPrivate(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := New(Options{}).server()
+func TestAServerThatIsStoppedBeforeItServesEndsWithoutFault(t *testing.T) {
+	p := New(Options{Door: newDoor(t).Door})
+	server := p.server()
 	if err := server.stop(time.Second); err != nil {
 		t.Error(err)
 	}
-	if err := server.serve(socket); err != nil {
+	if err := server.serve(p.options.Door.Listener); err != nil {
 		t.Error(err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the socket is still there: %v", err)
 	}
 }

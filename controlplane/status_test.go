@@ -2,11 +2,8 @@ package controlplane
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +11,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
@@ -49,21 +44,6 @@ func started(t *testing.T, o Options) (p *Plane, end func() error) {
 	return p, func() error { cancel(); return <-ended }
 }
 
-// shortDir is a directory for sockets, whose paths may have 107 bytes; the one of a test has its name in it.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "plane-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func (p *Plane) asked(path string) (int, string) {
 	w := httptest.NewRecorder()
 	p.statusHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -88,7 +68,7 @@ func TestItIsReadyOnceAllIsListedAndUntilItStops(t *testing.T) {
 	source := gated{open: make(chan struct{}), events: benchFacts(1)}
 	away := kube.Status{Since: time.Date(2024, 2, 3, 4, 5, 6, 0, time.UTC), Reason: "connection refused"}
 	p, end := started(t, Options{
-		Source: source, Socket: filepath.Join(shortDir(t), "s"), Status: func() kube.Status { return away },
+		Source: source, Door: newDoor(t).Door, Status: func() kube.Status { return away },
 	})
 	if code, body := p.asked("/livez"); code != http.StatusOK {
 		t.Errorf("/livez says %d %s", code, body)
@@ -114,19 +94,11 @@ func TestItIsReadyOnceAllIsListedAndUntilItStops(t *testing.T) {
 func TestMetricsCountWhatSidecarsAreSentAndAnswer(t *testing.T) {
 	source := gated{open: make(chan struct{}), events: benchFacts(1)}
 	close(source.open)
-	socket := filepath.Join(shortDir(t), "s")
-	p, end := started(t, Options{Source: source, Socket: socket})
+	door := newDoor(t)
+	p, end := started(t, Options{Source: source, Door: door.Door})
 	wait(t, "/readyz", func() bool { code, _ := p.asked("/readyz"); return code == http.StatusOK })
 
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := door.ads(peerFor(benchPod(0, 0)))
 	node := &corev3.Node{Id: benchPod(0, 0).Key.String()}
 	for _, kind := range []xds.Type{xds.Cluster, xds.Listener} {
 		if err := stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: kind.URL()}); err != nil {
@@ -155,36 +127,5 @@ func TestMetricsCountWhatSidecarsAreSentAndAnswer(t *testing.T) {
 	}
 	if err := end(); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestOnlyTheOwnerCanDialAndOnlyOneControlPlaneServes(t *testing.T) {
-	source := gated{open: make(chan struct{})}
-	socket := filepath.Join(shortDir(t), "s")
-	// One that a killed process left is no hindrance.
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p, end := started(t, Options{Source: source, Socket: socket})
-	if code, body := p.asked("/livez"); code != http.StatusOK {
-		t.Fatalf("it does not live: %s", body)
-	}
-	info, err := os.Stat(socket)
-	if err != nil || info.Mode() != os.ModeSocket|0o600 {
-		t.Errorf("the socket is %v (%v)", info.Mode(), err)
-	}
-	if err := New(Options{Source: source, Socket: socket}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another control plane serves on "+socket) {
-		t.Errorf("a second one ended with %v", err)
-	}
-	if err := end(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(socket); !os.IsNotExist(err) {
-		t.Errorf("the socket is left behind (%v)", err)
 	}
 }
