@@ -19,6 +19,7 @@ func arrows() []arrow {
 		{"xds", nil},
 		{"xds/hds", nil},
 		{"injector/bootstrap", nil},
+		{"identity", nil},
 		{"examples", nil},
 		{"mesh", []string{"model", "policy"}},
 		{"translator", []string{"model"}},
