@@ -55,7 +55,7 @@ func problemOf(err error) *problem {
 		return p
 	}
 	if r, ok := errors.AsType[*attest.Refusal](err); ok {
-		return &problem{statusOf(r.Reason), string(r.Reason), r.Message, err}
+		return &problem{statusOf(r.Reason), string(r.Reason), r.Message, errors.Unwrap(r)}
 	}
 	if c := identity.CodeOf(err); c != "" {
 		return &problem{statusOfCode(c), string(c), err.Error(), nil}
