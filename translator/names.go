@@ -52,6 +52,9 @@ func ProxylessNames(service model.Key, port uint16, domain string) []string {
 	return []string{short + p, short + ".svc." + domain + p}
 }
 
+// proxylessCluster names the same endpoints for clients that have no sidecar.
+func proxylessCluster(cluster string) string { return "grpc" + strings.TrimPrefix(cluster, "ob") }
+
 // inboundName names what receives a port; 0 stands for all that nobody declared.
 func inboundName(port uint16) string {
 	if port == 0 {
