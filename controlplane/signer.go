@@ -1,0 +1,163 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/attest"
+	"github.com/heddle-mesh/heddle/identity/service"
+	"github.com/heddle-mesh/heddle/model"
+)
+
+// ServiceAccounts of the control plane's two roles.
+const (
+	ServerAccount = "heddle"
+	SignerAccount = "heddle-signer"
+)
+
+// SignerOptions say what a signer signs with and where it answers. Registry and Lifetime may be zero.
+type SignerOptions struct {
+	TrustDomain spiffeid.TrustDomain
+	Namespace   string // the control plane's own; default DefaultNamespace
+	Authorities service.Authorities
+	Listener    net.Listener  // closed when the signer ends
+	Lifetime    time.Duration // of leaves; default identity.DefaultLifetime
+	Progress    func() any    // of a rotation, for people; may be nil
+	Registry    prometheus.Registerer
+	Log         zerolog.Logger
+}
+
+// Signer gives sidecars their identities, and this process its own.
+type Signer struct {
+	options SignerOptions
+	id, own spiffeid.ID // the signer's, and that of the control plane that sidecars dial
+	server  *service.Server
+	joins   *attest.JoinTokens // nil in a cluster
+	current identity.Current
+}
+
+// NewClusterSigner makes a signer for a cluster, where the API server vouches for pods.
+func NewClusterSigner(o SignerOptions, pods *attest.Reviewer) (*Signer, error) {
+	s, err := newSigner(o)
+	if err != nil {
+		return nil, err
+	}
+	s.server = service.ForCluster(s.serviceOptions(), pods)
+	return s, nil
+}
+
+// NewFilesSigner makes a signer for sidecars on this machine, where no API server vouches for pods: whoever may use the
+// control plane hands each sidecar a token ([Signer.Join]).
+func NewFilesSigner(o SignerOptions) (*Signer, error) {
+	s, err := newSigner(o)
+	if err != nil {
+		return nil, err
+	}
+	s.joins = attest.NewJoinTokens(nil)
+	s.server = service.ForFiles(s.serviceOptions(), s.joins)
+	return s, nil
+}
+
+func newSigner(o SignerOptions) (*Signer, error) {
+	if o.Namespace == "" {
+		o.Namespace = DefaultNamespace
+	}
+	s := &Signer{options: o}
+	var err error
+	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
+		return nil, err
+	}
+	if s.own, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Signer) serviceOptions() service.Options {
+	return service.Options{
+		ID: s.id, Authorities: s.options.Authorities, Lifetime: s.options.Lifetime, Progress: s.options.Progress,
+		Registry: s.options.Registry, Log: s.options.Log.With().Str("component", "signer").Logger(),
+	}
+}
+
+// ID is the signer's own identity, by which sidecars know it.
+func (s *Signer) ID() spiffeid.ID { return s.id }
+
+// ServerID is the identity behind the door that sidecars dial.
+func (s *Signer) ServerID() spiffeid.ID { return s.own }
+
+// Address is where the signer answers.
+func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
+
+// Facts are what people may know of identities.
+func (s *Signer) Facts() (service.Facts, error) { return s.server.Facts() }
+
+// Sidecars knows who is connected, for rotations.
+func (s *Signer) Sidecars() *service.Connected { return s.server.Sidecars() }
+
+// Bundle is what is trusted now.
+func (s *Signer) Bundle() (*spiffebundle.Bundle, error) {
+	b, _, err := s.options.Authorities.Bundle()
+	return b, err
+}
+
+// Join gives a token for the sidecar of a pod, good once. It fails in a cluster.
+func (s *Signer) Join(pod *model.Pod) (string, error) {
+	if s.joins == nil {
+		return "", fmt.Errorf("make a join token for pod %s: in a cluster its own token says who a sidecar is", pod.Key)
+	}
+	return s.joins.Hand(identity.Workload{
+		Namespace: pod.Key.Namespace, Account: pod.ServiceAccount, Pod: pod.Key.Name, PodUID: pod.UID, Node: pod.Node,
+	}), nil
+}
+
+// TLS is the control plane's side of a [Door].
+func (s *Signer) TLS() *tls.Config { return identity.Server(s.current.GetCertificate, s.Bundle) }
+
+// Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
+func (s *Signer) Run(ctx context.Context) error {
+	group, running := errgroup.WithContext(ctx)
+	renewer := identity.NewRenewer(identity.RenewerOptions{
+		Fetch: s.certify, Use: s.current.Set,
+		Failed: func(err error, retry time.Duration) {
+			s.options.Log.Error().Err(err).Dur("retry", retry).Msg("the control plane's own certificate cannot be renewed")
+		},
+	})
+	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
+	group.Go(func() error { return renewer.Run(running) })
+	return group.Wait()
+}
+
+// certify makes the certificate of the door.
+func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make a key for %s: %w", s.own, err)
+	}
+	issuer, err := s.options.Authorities.Issuer()
+	if err != nil {
+		return nil, err
+	}
+	chain, err := issuer.Issue(ctx, identity.Request{ID: s.own, Key: key.Public(), Lifetime: s.options.Lifetime})
+	if err != nil {
+		return nil, err
+	}
+	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	for _, c := range chain {
+		cert.Certificate = append(cert.Certificate, c.Raw)
+	}
+	return cert, nil
+}
