@@ -1,0 +1,40 @@
+package attest
+
+import "fmt"
+
+// Pod is what the API server says of a pod, as far as attestation asks.
+type Pod struct {
+	UID      string
+	Account  string // its ServiceAccount
+	Node     string // "" before it is scheduled
+	Meshed   bool   // it carries the label that injection sets
+	Finished bool   // it succeeded or failed; its containers never run again
+	Gone     bool   // it was deleted and its grace period is over
+}
+
+// Pods finds a pod in what was last heard from the API server. It must be safe for concurrent use.
+type Pods interface {
+	Pod(namespace, name string) (Pod, bool)
+}
+
+// check holds what a token says against what the API server says of the pod. A pod that is being deleted still gets
+// identities during its grace period: it still has requests to finish.
+func (s subject) check(pods Pods) *Refusal {
+	name := fmt.Sprintf("pod %s/%s", s.namespace, s.pod)
+	p, ok := pods.Pod(s.namespace, s.pod)
+	switch {
+	case !ok:
+		return refuse(PodUnknown, name+" is not known (yet); ask again")
+	case p.UID != s.podUID:
+		return refuse(PodReplaced, name+" is another one than the token was made for (its UID differs); use the running pod's token")
+	case p.Account != s.account:
+		return refuse(AccountMismatch, name+" runs as another ServiceAccount than the token's")
+	case p.Finished || p.Gone:
+		return refuse(PodTerminal, name+" has ended; only a running pod has an identity")
+	case p.Node == "" || p.Node != s.node:
+		return refuse(NodeMismatch, name+" is not on the node that the token names")
+	case !p.Meshed:
+		return refuse(NotMeshed, name+" has no sidecar of the mesh; label it or its namespace for injection and make it anew")
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+const (
+	// maxAnswer bounds what is read of an answer: a bundle of 100 roots has about 150 KiB.
+	maxAnswer = 1 << 20
+	// pollTimeout is longer than the signer waits for a new bundle (45 s).
+	pollTimeout = time.Minute
+)
+
+// Options say whom to ask. Address, Signer and Bundle are required.
+type Options struct {
+	Address string        // host:port of the signer
+	Signer  spiffeid.ID   // the only one to trust
+	Timeout time.Duration // of a call, waiting for a new bundle excepted; default 10 s
+	// Bundle gives the trust bundle. It is asked at every dial, because it may have rotated.
+	Bundle func() (*spiffebundle.Bundle, error)
+	// Certificate gives what the caller has by now, with its chain, or nil. It is asked at every call, and connections
+	// that were made with an earlier one are left. May be nil if only SVID with a token is called.
+	Certificate func() *tls.Certificate
+}
+
+// Client asks the signer. It is safe for concurrent use.
+type Client struct {
+	options Options
+
+	mu        sync.Mutex
+	transport *http.Transport
+	shown     []byte // the leaf that transport's connections were made with
+}
+
+// SVID is an issued certificate with the bundle that was current then.
+type SVID struct {
+	Chain  []*x509.Certificate // the leaf first, then intermediates
+	Bundle *spiffebundle.Bundle
+}
+
+// New makes a client. It connects when it is first asked for something.
+func New(o Options) *Client {
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	return &Client{options: o}
+}
+
+// SVID asks for a certificate for the key of a CSR (DER, PKCS #10), by a token, or with "" by the certificate that the
+// caller has. What comes is checked: the chain leads to the bundle, and the leaf is for the CSR's key.
+func (c *Client) SVID(ctx context.Context, token string, csr []byte) (SVID, error) {
+	var answer struct {
+		Chain  [][]byte        `json:"chain"`
+		Bundle json.RawMessage `json:"bundle"`
+	}
+	ask := map[string][]byte{"csr": csr} // as base64
+	if _, err := c.call(ctx, call{http.MethodPost, "/v1/svid", token, ask, &answer, c.options.Timeout}); err != nil {
+		return SVID{}, fmt.Errorf("ask %s for a certificate: %w", c.options.Address, err)
+	}
+	svid, err := c.svidOf(answer.Chain, answer.Bundle, csr)
+	if err != nil {
+		return SVID{}, fmt.Errorf("read the certificate that %s issued: %w", c.options.Address, err)
+	}
+	return svid, nil
+}
+
+func (c *Client) svidOf(chain [][]byte, bundle, csr []byte) (s SVID, err error) {
+	if s.Bundle, err = identity.ParseBundle(c.options.Signer.TrustDomain(), bundle); err != nil {
+		return SVID{}, err
+	}
+	for _, der := range chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return SVID{}, err
+		}
+		s.Chain = append(s.Chain, cert)
+	}
+	if _, err := identity.VerifyLeaf(s.Chain, s.Bundle, time.Now()); err != nil {
+		return SVID{}, err
+	}
+	request, err := x509.ParseCertificateRequest(csr)
+	if err != nil {
+		return SVID{}, err
+	}
+	if !bytes.Equal(request.RawSubjectPublicKeyInfo, s.Chain[0].RawSubjectPublicKeyInfo) {
+		return SVID{}, errors.New("it is for another key than the one that was sent")
+	}
+	return s, nil
+}
+
+// Bundle waits until the bundle is another one than that with the fingerprint after, and gives it; nil if none came
+// within the signer's patience of 45 s. taken reports the fingerprint of the one that this sidecar's Envoy has in use,
+// "" if that is not known. It needs a certificate.
+func (c *Client) Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error) {
+	query := url.Values{"after": {after}, "taken": {taken}}
+	var answer struct {
+		Bundle json.RawMessage `json:"bundle"`
+	}
+	status, err := c.call(ctx, call{http.MethodGet, "/v1/bundle?" + query.Encode(), "", nil, &answer, pollTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("ask %s for the trust bundle: %w", c.options.Address, err)
+	}
+	if status == http.StatusNoContent {
+		return nil, nil
+	}
+	b, err := identity.ParseBundle(c.options.Signer.TrustDomain(), answer.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("read the trust bundle that %s sent: %w", c.options.Address, err)
+	}
+	return b, nil
+}
+
+// JWT asks for a JWT-SVID of the caller's own ID. It needs a certificate.
+func (c *Client) JWT(ctx context.Context, audience []string) (string, error) {
+	var answer struct {
+		Token string `json:"token"`
+	}
+	ask := map[string][]string{"audience": audience}
+	if _, err := c.call(ctx, call{http.MethodPost, "/v1/jwt", "", ask, &answer, c.options.Timeout}); err != nil {
+		return "", fmt.Errorf("ask %s for a JWT: %w", c.options.Address, err)
+	}
+	return answer.Token, nil
+}
+
+// Close leaves all connections that nobody uses.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.transport != nil {
+		c.transport.CloseIdleConnections()
+	}
+}
+
+type call struct {
+	method, path, token string
+	ask, answer         any // JSON; ask may be nil
+	timeout             time.Duration
+}
+
+// call gives the status of a good answer, which is read into call.answer unless it is empty by its status.
+func (c *Client) call(ctx context.Context, o call) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	var body io.Reader
+	if o.ask != nil {
+		text, err := json.Marshal(o.ask)
+		if err != nil {
+			return 0, err
+		}
+		body = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, o.method, "https://"+c.options.Address+o.path, body)
+	if err != nil {
+		return 0, err
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if o.token != "" {
+		request.Header.Set("Authorization", "Bearer "+o.token)
+	}
+	response, err := c.transportFor(o.token).RoundTrip(request) // not http.Client: a redirect is not followed, with the token least of all
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("read the answer: %w", err)
+	case len(text) > maxAnswer:
+		return 0, fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	case response.StatusCode == http.StatusNoContent:
+		return response.StatusCode, nil
+	case response.StatusCode != http.StatusOK:
+		return 0, errorOf(response.StatusCode, text)
+	}
+	if err := json.Unmarshal(text, o.answer); err != nil {
+		return 0, fmt.Errorf("read the answer: %w", err)
+	}
+	return response.StatusCode, nil
+}
+
+func errorOf(status int, text []byte) error {
+	var said struct{ Code, Message string }
+	if err := json.Unmarshal(text, &said); err != nil {
+		return &Error{Status: status} // somebody else's answer, a proxy's for example
+	}
+	return &Error{Status: status, Code: said.Code, Message: said.Message}
+}
+
+// transportFor gives connections for a call. One with a token shows no certificate: the token is enough, and an expired
+// certificate would spoil it. The others show the certificate that the caller has now: the signer looks at it for every
+// request, so a connection that shows an old one is of no use once that has expired.
+func (c *Client) transportFor(token string) *http.Transport {
+	if token != "" || c.options.Certificate == nil {
+		t := c.newTransport(nil)
+		t.DisableKeepAlives = true // it is seldom asked for; no memory is kept for it
+		return t
+	}
+	cert := c.options.Certificate()
+	var leaf []byte
+	if cert != nil && len(cert.Certificate) > 0 {
+		leaf = cert.Certificate[0]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.transport == nil || !bytes.Equal(leaf, c.shown) {
+		if c.transport != nil {
+			c.transport.CloseIdleConnections() // what is in use ends by itself
+		}
+		c.transport, c.shown = c.newTransport(cert), leaf
+	}
+	return c.transport
+}
+
+func (c *Client) newTransport(cert *tls.Certificate) *http.Transport {
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
+	config := &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		InsecureSkipVerify:     true, // of names; verify below asks for the SPIFFE ID
+		VerifyConnection:       c.verify,
+		SessionTicketsDisabled: true, // and no ClientSessionCache: every connection is verified
+	}
+	if cert != nil {
+		// Not Certificates: those are left out if the server names authorities that it does not match.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil }
+	}
+	return &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: 5 * time.Second,
+		Protocols:           &protocols,
+		IdleConnTimeout:     90 * time.Second,
+		MaxConnsPerHost:     2,
+	}
+}
+
+// verify accepts the signer and nobody else.
+func (c *Client) verify(s tls.ConnectionState) error {
+	bundle, err := c.options.Bundle()
+	if err != nil {
+		return fmt.Errorf("read the trust bundle: %w", err)
+	}
+	id, err := identity.VerifyLeaf(s.PeerCertificates, bundle, time.Now())
+	if err != nil {
+		return fmt.Errorf("verify the signer: %w", err)
+	}
+	if id != c.options.Signer {
+		return fmt.Errorf("verify the signer: it is %s; it must be %s", id, c.options.Signer)
+	}
+	return nil
+}

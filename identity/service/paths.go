@@ -1,0 +1,227 @@
+package service
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+// svid answers POST /v1/svid.
+func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
+	begin := s.options.Now()
+	var ask struct {
+		CSR []byte `json:"csr"`
+	}
+	if err := read(w, r, &ask); err != nil {
+		return err
+	}
+	workload, err := s.attest(r)
+	if err != nil {
+		return err
+	}
+	bundle, _, err := s.options.Authorities.Bundle()
+	if err != nil {
+		return err
+	}
+	issuer, err := s.options.Authorities.Issuer()
+	if err != nil {
+		return err
+	}
+	id, err := identity.ID(bundle.TrustDomain(), workload.Namespace, workload.Account)
+	if err != nil {
+		return err
+	}
+	key, err := identity.CheckCSR(ask.CSR, id)
+	if err != nil {
+		return err
+	}
+	chain, err := issuer.Issue(r.Context(), identity.Request{
+		ID: id, Key: key, Pod: workload.Pod, PodUID: workload.PodUID, Lifetime: s.options.Lifetime,
+	})
+	if err != nil {
+		return err
+	}
+	leaf := chain[0]
+	s.connected.issued(workload, leaf)
+	s.metrics.issued("svid", s.options.Now().Sub(begin))
+	s.options.Log.Info().Str("id", id.String()).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
+		Str("node", workload.Node).Str("serial", hex.EncodeToString(leaf.SerialNumber.Bytes())).Time("not_after", leaf.NotAfter).Msg("issued")
+	return s.writeSVID(w, chain, bundle)
+}
+
+func (s *Server) writeSVID(w http.ResponseWriter, chain []*x509.Certificate, bundle *spiffebundle.Bundle) error {
+	text, err := identity.MarshalBundle(bundle)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Chain  [][]byte        `json:"chain"`
+		Bundle json.RawMessage `json:"bundle"`
+	}{Bundle: text}
+	for _, c := range chain {
+		answer.Chain = append(answer.Chain, c.Raw)
+	}
+	write(w, s.options.Log, http.StatusOK, answer)
+	return nil
+}
+
+// attest says who asks for a certificate: by the token if there is one, else by the certificate, where that is enough.
+func (s *Server) attest(r *http.Request) (identity.Workload, error) {
+	token := bearer(r)
+	if token != "" || s.renewer == nil {
+		return s.attestor.Attest(r.Context(), token)
+	}
+	_, _, leaf, err := s.caller(r)
+	if err != nil {
+		return identity.Workload{}, err
+	}
+	return s.renewer.Renew(leaf)
+}
+
+// bearer reads the token of a request (RFC 6750, 2.1).
+func bearer(r *http.Request) string {
+	values := r.Header.Values("Authorization")
+	if len(values) != 1 {
+		return ""
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// jwt answers POST /v1/jwt.
+func (s *Server) jwt(w http.ResponseWriter, r *http.Request) error {
+	begin := s.options.Now()
+	id, workload, _, err := s.caller(r)
+	if err != nil {
+		return err
+	}
+	var ask struct {
+		Audience []string `json:"audience"`
+	}
+	if err := read(w, r, &ask); err != nil {
+		return err
+	}
+	signer, err := s.options.Authorities.Tokens()
+	if err != nil {
+		return err
+	}
+	token, err := signer.Mint(r.Context(), id, ask.Audience, s.options.TokenLife)
+	if err != nil {
+		return err
+	}
+	s.metrics.issued("jwt", s.options.Now().Sub(begin))
+	s.options.Log.Info().Str("id", id.String()).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
+		Strs("audience", ask.Audience).Msg("issued a JWT")
+	write(w, s.options.Log, http.StatusOK, struct {
+		Token string `json:"token"`
+	}{token})
+	return nil
+}
+
+// fingerprint is what identity.Fingerprint gives.
+var fingerprint = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// bundle answers GET /v1/bundle.
+func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
+	_, workload, leaf, err := s.caller(r)
+	if err != nil {
+		return err
+	}
+	after, taken := r.URL.Query().Get("after"), r.URL.Query().Get("taken")
+	for _, f := range []string{after, taken} {
+		if f != "" && !fingerprint.MatchString(f) {
+			return &problem{http.StatusBadRequest, codeRequest, "after and taken are fingerprints of bundles: 64 hexadecimal digits", nil}
+		}
+	}
+	end := s.connected.poll(workload, leaf, taken)
+	if end == nil {
+		return &problem{http.StatusTooManyRequests, codeBusy, "this sidecar waits for the bundle several times already", nil}
+	}
+	defer end()
+	tooLong := time.NewTimer(patience)
+	defer tooLong.Stop()
+	for {
+		bundle, changed, err := s.options.Authorities.Bundle()
+		if err != nil {
+			return err
+		}
+		if identity.Fingerprint(bundle) != after {
+			text, err := identity.MarshalBundle(bundle)
+			if err != nil {
+				return err
+			}
+			write(w, s.options.Log, http.StatusOK, map[string]json.RawMessage{"bundle": text})
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-tooLong.C:
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}
+}
+
+// Facts is what people are told.
+type Facts struct {
+	TrustDomain string    `json:"trustDomain"`
+	Fingerprint string    `json:"fingerprint"` // of the bundle
+	Anchors     []Anchor  `json:"anchors"`
+	Sidecars    []Sidecar `json:"sidecars"`
+	Rotation    any       `json:"rotation,omitempty"`
+}
+
+// Anchor is a root that sidecars trust.
+type Anchor struct {
+	Key       string    `json:"key"` // its key identifier, in hex, by which leaves name their issuer
+	Serial    string    `json:"serial"`
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+}
+
+// Facts tells what there is now.
+func (s *Server) Facts() (Facts, error) {
+	bundle, _, err := s.options.Authorities.Bundle()
+	if err != nil {
+		return Facts{}, err
+	}
+	f := Facts{TrustDomain: bundle.TrustDomain().Name(), Fingerprint: identity.Fingerprint(bundle), Sidecars: s.connected.Sidecars()}
+	for _, root := range bundle.X509Authorities() {
+		f.Anchors = append(f.Anchors, Anchor{
+			hex.EncodeToString(root.SubjectKeyId), hex.EncodeToString(root.SerialNumber.Bytes()), root.NotBefore.UTC(), root.NotAfter.UTC(),
+		})
+	}
+	if s.options.Progress != nil {
+		f.Rotation = s.options.Progress()
+	}
+	return f, nil
+}
+
+// facts answers GET /v1/facts.
+func (s *Server) facts(w http.ResponseWriter, r *http.Request) error {
+	if s.options.People == nil {
+		return &problem{http.StatusForbidden, codeForbidden, "nobody may read the facts here", nil}
+	}
+	if err := s.options.People(r); err != nil {
+		return &problem{http.StatusForbidden, codeForbidden, "you may not read the facts of identities", err}
+	}
+	f, err := s.Facts()
+	if err != nil {
+		return err
+	}
+	write(w, s.options.Log, http.StatusOK, f)
+	return nil
+}
