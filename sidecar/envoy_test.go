@@ -29,6 +29,7 @@ type realEnvoy struct {
 	dir   string
 	plain string // address
 	mtls  string // address
+	any   string // address: mutual TLS with everybody whom the bundle's authorities vouch for
 
 	mu   sync.Mutex
 	said bytes.Buffer
@@ -37,7 +38,7 @@ type realEnvoy struct {
 func newEnvoy(t testing.TB, dir string) *realEnvoy {
 	b := loopback.Reserve(t).Addr().As4()
 	host := fmt.Sprintf("%d.%d.0.1", b[0], b[1])
-	return &realEnvoy{t: t, dir: dir, plain: host + ":8080", mtls: host + ":8443"}
+	return &realEnvoy{t: t, dir: dir, plain: host + ":8080", mtls: host + ":8443", any: host + ":8444"}
 }
 
 // Write collects what Envoy prints.
@@ -142,7 +143,8 @@ func (e *realEnvoy) config() string {
 	plainHost, plainPort, _ := strings.Cut(e.plain, ":")
 	mtlsHost, mtlsPort, _ := strings.Cut(e.mtls, ":")
 	return strings.NewReplacer("DIR", e.dir, "PLAIN_HOST", plainHost, "PLAIN_PORT", plainPort, "MTLS_HOST", mtlsHost,
-		"MTLS_PORT", mtlsPort, "EXACT", idOf("web").String(), "SDS", askAgent).
+		"MTLS_PORT", mtlsPort,
+		"ANY_PORT", "8444", "EXACT", idOf("web").String(), "SDS", askAgent).
 		Replace(strings.ReplaceAll(bootstrapText, "COMMON", strings.ReplaceAll(common, "\n", " ")))
 }
 
@@ -199,6 +201,20 @@ static_resources:
           codec_type: HTTP2
           route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, direct_response: {status: 200, body: {inline_string: hello}}}]}]}
           http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
+  - name: any
+    address: {socket_address: {address: MTLS_HOST, port_value: ANY_PORT}}
+    filter_chains:
+    - transport_socket:
+        name: tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          require_client_certificate: true
+          common_tls_context:
+            tls_certificate_sds_secret_configs: [{name: default, sds_config: SDS}]
+            validation_context_sds_secret_config: {name: bundle, sds_config: SDS}
+      filters:
+      - name: echo
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}
   - name: plain
     address: {socket_address: {address: PLAIN_HOST, port_value: PLAIN_PORT}}
     filter_chains:

@@ -108,7 +108,9 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 	s.mu.Lock()
 	s.ca = next
 	s.mu.Unlock()
-	eventually(t, "a certificate by the new root", func() bool { return peer(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil })
+	eventually(t, "a certificate by the new root", func() bool {
+		return peer(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil
+	})
 	s.trust(next.Bundle())
 	s.waitTaken()
 	eventually(t, "two more renewals", func() bool { return len(s.asked()) >= 6 })
