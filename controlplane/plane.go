@@ -15,6 +15,7 @@ import (
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -29,6 +30,9 @@ import (
 
 // DefaultNamespace is where the control plane runs and mesh-wide policy lives.
 const DefaultNamespace = "heddle-system"
+
+// DefaultTrustDomain is the one of identities where no other is given.
+const DefaultTrustDomain = "cluster.local"
 
 // Source says what Kubernetes, or a folder in its place, holds. Run hands batches to out from one goroutine, with one
 // Synced event after everything that was there at the start.
@@ -64,7 +68,8 @@ type Options struct {
 	// Listen is the TCP address of /livez, /readyz and /metrics; empty for none.
 	Listen string
 	// Namespace is the control plane's own; default DefaultNamespace.
-	Namespace string
+	Namespace   string
+	TrustDomain spiffeid.TrustDomain // of all identities; default DefaultTrustDomain
 	// Unredirected honours what a sidecar without redirection says that it binds. Only for --manifests: nothing that
 	// a sidecar says of itself decides anything in a cluster.
 	Unredirected bool
@@ -139,7 +144,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
-	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
+	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, TrustDomain: p.options.TrustDomain.Name(), Saved: saved})
 	p.metrics.watch(p.registry, p.options.Status)
 	p.publisher = newPublisher(state, p.store, p.metrics, p.log)
 

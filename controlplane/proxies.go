@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -74,6 +75,24 @@ func (p *Plane) who(ctx context.Context, node *corev3.Node) (peer, error) {
 		err = status.Errorf(codes.PermissionDenied, "node id %q: the certificate is that of %s, and so must the node id be", node.GetId(), who.pod)
 	}
 	return who, err
+}
+
+// Pod says what is known of a pod. It waits for the first full listing, and fails if there is no such pod.
+func (p *Plane) Pod(ctx context.Context, key model.Key) (pod *model.Pod, err error) {
+	select {
+	case <-p.store.Synced():
+	case <-p.stopped:
+		return nil, errStopped
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the first listing: %w", ctx.Err())
+	}
+	if err := p.call(ctx, func() { pod = p.publisher.state.Pod(key) }); err != nil {
+		return nil, err
+	}
+	if pod == nil {
+		return nil, fmt.Errorf("there is no pod %s", key)
+	}
+	return pod, nil
 }
 
 // podNamed reads a pod's name, namespace/pod.

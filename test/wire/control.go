@@ -7,22 +7,23 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
 // control is the control plane of a mesh, in this process. It fails the test if a sidecar refuses anything.
 type control struct {
-	socket string
+	mesh *local.Mesh
 
 	mu      sync.Mutex
 	refused []string
 	invalid bool
 }
 
-func startControl(t testing.TB, folder, socket string) *control {
+func startControl(t testing.TB, folder, dir string) *control {
 	t.Helper()
-	c := &control{socket: socket}
+	c := &control{}
 	t.Cleanup(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -31,15 +32,18 @@ func startControl(t testing.TB, folder, socket string) *control {
 		}
 	})
 	log := logTo(t, "control plane")
-	p := controlplane.New(controlplane.Options{
-		Source:       kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}),
-		Socket:       socket,
-		Unredirected: true,
-		Drain:        time.Millisecond,
-		Observer:     c,
-		Log:          log,
+	m, err := local.New(local.Options{
+		Dir: dir,
+		Plane: controlplane.Options{
+			Source: kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}), Drain: time.Millisecond, Observer: c, Log: log,
+		},
+		Log: log,
 	})
-	run(t, "control plane", p.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mesh = m
+	run(t, "control plane", m.Run)
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
@@ -26,10 +27,10 @@ type Mesh struct {
 	manifests *manifests
 	folder    string // what the control plane reads
 	control   *control
-	sidecars  map[string]*envoy.Proxy // by pod
-	callers   map[string]*Caller      // by pod
-	apps      map[string]*App         // by pod:port
-	order     []string                // the keys of apps
+	sidecars  map[string]*local.Sidecar // by pod
+	callers   map[string]*Caller        // by pod
+	apps      map[string]*App           // by pod:port
+	order     []string                  // the keys of apps
 }
 
 // flush is how often sidecars send their statistics, from which the control plane learns of failing applications.
@@ -55,13 +56,13 @@ func Start(t *testing.T, example string) *Mesh {
 	})
 	m := &Mesh{
 		t: t, manifests: manifests, folder: filepath.Join(dir, "manifests"),
-		sidecars: map[string]*envoy.Proxy{}, callers: map[string]*Caller{}, apps: map[string]*App{},
+		sidecars: map[string]*local.Sidecar{}, callers: map[string]*Caller{}, apps: map[string]*App{},
 	}
 	if err := os.Mkdir(m.folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	m.write(manifests.text)
-	m.control = startControl(t, m.folder, filepath.Join(dir, "xds.sock"))
+	m.control = startControl(t, m.folder, dir)
 	m.startPods(pods, dir)
 	m.waitReady()
 	return m
@@ -106,20 +107,28 @@ func (m *Mesh) startPods(network netip.Prefix, dir string) {
 	}
 }
 
-func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstrap.Capture) *envoy.Proxy {
+func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstrap.Capture) *local.Sidecar {
 	where := m.manifests.zones[pod.Spec.NodeName]
-	p := envoy.New(envoy.Options{
-		Binary: binary,
-		Bootstrap: bootstrap.Options{
-			ID: pod.Namespace + "/" + pod.Name, Region: where.region, Zone: where.zone,
-			ADS: m.control.socket, Capture: capture, HealthChecks: true, FlushInterval: flush,
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	p, err := m.control.mesh.Sidecar(ctx, local.SidecarOptions{
+		Pod: model.Key{Namespace: pod.Namespace, Name: pod.Name},
+		Log: logTo(m.t, "agent "+pod.Name),
+		Envoy: envoy.Options{
+			Binary: binary,
+			Bootstrap: bootstrap.Options{
+				Region: where.region, Zone: where.zone, Capture: capture, HealthChecks: true, FlushInterval: flush,
+			},
+			Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
+			Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself
+			StopTimeout: time.Second,
+			Log:         logTo(m.t, "envoy "+pod.Name),
+			Dir:         dir,
 		},
-		Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
-		Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself
-		StopTimeout: time.Second,
-		Log:         logTo(m.t, "envoy "+pod.Name),
-		Dir:         dir,
 	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	run(m.t, "sidecar of "+pod.Name, p.Run)
 	return p
 }
@@ -219,7 +228,7 @@ func (m *Mesh) Caller(pod string) *Caller {
 }
 
 // Sidecar is the Envoy of a pod.
-func (m *Mesh) Sidecar(pod string) *envoy.Proxy {
+func (m *Mesh) Sidecar(pod string) *local.Sidecar {
 	m.t.Helper()
 	p, ok := m.sidecars[pod]
 	if !ok {

@@ -1,0 +1,168 @@
+// Package local is a mesh on one machine: a control plane with its signer, and agents with their Envoys, in one process
+// and without a cluster. The demo and tests are made of it; heddle serve --manifests is its first half.
+//
+// All of it is the real thing, from the CA to mutual TLS. Two things differ from a cluster: there is no API server that
+// vouches for a pod, so the process hands each sidecar that it starts a token for one use; and nothing is redirected, so
+// each Envoy binds loopback addresses of its own.
+package local
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/service"
+)
+
+// Options describe a mesh. Dir and Plane's Source must be set.
+type Options struct {
+	// Dir is a directory of this mesh's own, where its sockets are: its path must be short.
+	Dir   string
+	Plane controlplane.Options // its Door and Unredirected are set here
+	// Authorities hold the CA; default: one that lives as long as this mesh.
+	Authorities service.Authorities
+	Signer      string        // loopback address of the signer; default 127.0.0.1:0
+	Sidecars    string        // loopback address that sidecars dial; default 127.0.0.1:0
+	Lifetime    time.Duration // of certificates; default identity.DefaultLifetime
+	Log         zerolog.Logger
+}
+
+// Mesh is one. Make it with [New], then call Run once.
+type Mesh struct {
+	options Options
+	plane   *controlplane.Plane
+	signer  *controlplane.Signer
+	door    net.Listener
+}
+
+// New opens the addresses of a mesh; nothing answers before Run.
+func New(o Options) (*Mesh, error) {
+	if o.Authorities == nil {
+		td, err := identity.ParseTrustDomain(controlplane.DefaultTrustDomain)
+		if err != nil {
+			return nil, err
+		}
+		if o.Authorities, err = newPassing(td); err != nil {
+			return nil, err
+		}
+	}
+	if o.Plane.Registry == nil {
+		o.Plane.Registry = prometheus.NewRegistry()
+	}
+	m := &Mesh{options: o}
+	listener, err := listen(o.Signer)
+	if err != nil {
+		return nil, fmt.Errorf("listen for what sidecars ask the signer: %w", err)
+	}
+	if m.door, err = listen(o.Sidecars); err != nil {
+		return nil, fmt.Errorf("listen for sidecars: %w", err)
+	}
+	td, err := trustDomain(o.Authorities)
+	if err != nil {
+		return nil, err
+	}
+	m.signer, err = controlplane.NewFilesSigner(controlplane.SignerOptions{
+		TrustDomain: td, Namespace: o.Plane.Namespace, Authorities: o.Authorities, Listener: listener,
+		Lifetime: o.Lifetime, Registry: o.Plane.Registry, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Plane.Unredirected = true
+	o.Plane.TrustDomain = td
+	o.Plane.Door = controlplane.Door{Listener: m.door, TLS: m.signer.TLS()}
+	m.plane = controlplane.New(o.Plane)
+	return m, nil
+}
+
+func listen(address string) (net.Listener, error) {
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	return net.Listen("tcp", address)
+}
+
+func trustDomain(a service.Authorities) (spiffeid.TrustDomain, error) {
+	b, _, err := a.Bundle()
+	if err != nil {
+		return spiffeid.TrustDomain{}, err
+	}
+	return b.TrustDomain(), nil
+}
+
+// Plane is the control plane.
+func (m *Mesh) Plane() *controlplane.Plane { return m.plane }
+
+// Signer is who signs.
+func (m *Mesh) Signer() *controlplane.Signer { return m.signer }
+
+// Run runs the control plane and its signer until ctx ends.
+func (m *Mesh) Run(ctx context.Context) error {
+	if err := m.writeBundle(); err != nil {
+		return err
+	}
+	// The signer ends last: sidecars that drain may renew.
+	signing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	group, running := errgroup.WithContext(signing)
+	group.Go(func() error { return m.followBundle(running) })
+	group.Go(func() error { return m.signer.Run(running) })
+	group.Go(func() error {
+		defer stop()
+		serving, end := context.WithCancel(running)
+		defer end()
+		defer context.AfterFunc(ctx, end)()
+		return m.plane.Run(serving)
+	})
+	return group.Wait()
+}
+
+func (m *Mesh) bundleFile() string { return filepath.Join(m.options.Dir, "bundle.json") }
+
+// writeBundle writes what sidecars trust when they start.
+func (m *Mesh) writeBundle() error {
+	b, _, err := m.options.Authorities.Bundle()
+	if err != nil {
+		return err
+	}
+	text, err := identity.MarshalBundle(b)
+	if err != nil {
+		return err
+	}
+	// Renamed into place: an agent must not read half of it.
+	tmp := m.bundleFile() + ".new"
+	if err := os.WriteFile(tmp, text, 0o600); err != nil {
+		return fmt.Errorf("write the trust bundle: %w", err)
+	}
+	if err := os.Rename(tmp, m.bundleFile()); err != nil {
+		return fmt.Errorf("write the trust bundle: %w", err)
+	}
+	return nil
+}
+
+// followBundle writes every further one.
+func (m *Mesh) followBundle(ctx context.Context) error {
+	for {
+		_, changed, err := m.options.Authorities.Bundle()
+		if err != nil {
+			return err
+		}
+		if err := m.writeBundle(); err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
