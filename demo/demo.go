@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/heddle-mesh/heddle/examples"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/observe"
 	"github.com/heddle-mesh/heddle/policy"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
@@ -83,7 +83,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Folder, err = chooseFolder(o.Folder, dir); err != nil {
 		return err
 	}
-	s := newStage(o, dir, binary)
+	s, err := newStage(o, dir, binary)
+	if err != nil {
+		return err
+	}
 	return s.run(ctx)
 }
 
@@ -114,7 +117,7 @@ type stage struct {
 	dir     string
 	binary  string
 	watcher *watcher
-	plane   *controlplane.Plane
+	mesh    *local.Mesh
 	ledger  *ledger
 	mood    *mood
 	pods    []pod
@@ -124,19 +127,22 @@ type stage struct {
 	arrived chan struct{}   // gets a value when one more does
 }
 
-func newStage(o Options, dir, binary string) *stage {
+func newStage(o Options, dir, binary string) (*stage, error) {
 	s := &stage{
 		options: o, dir: dir, binary: binary, ledger: newLedger(), mood: &mood{},
 		pushing: map[string]bool{}, arrived: make(chan struct{}, 1),
 	}
 	s.watcher = newWatcher(kube.NewFolder(kube.FolderOptions{Dir: o.Folder, Log: o.Log, Problems: s.problems}))
-	s.plane = controlplane.New(controlplane.Options{
-		Source: s.watcher, Observer: s.watcher, Socket: s.socket(), Unredirected: true, Drain: time.Second, Log: o.Log,
-		Signals: observe.Options{
-			Slot: flushEvery, Keep: 10 * time.Minute, Identify: s.identify, Log: o.Log,
+	var err error
+	s.mesh, err = local.New(local.Options{
+		Dir: dir,
+		Plane: controlplane.Options{
+			Source: s.watcher, Observer: s.watcher, Drain: time.Second, Log: o.Log,
+			Signals: observe.Options{Slot: flushEvery, Keep: 10 * time.Minute, Opened: s.push, Log: o.Log},
 		},
+		Log: o.Log,
 	})
-	return s
+	return s, err
 }
 
 // problems tells what is wrong with a file.
@@ -148,16 +154,15 @@ func (s *stage) problems(all []policy.Problem) {
 	}
 }
 
-// identify notes whose statistics arrive. Only this user can open the socket, so nodes are who they say they are.
-func (s *stage) identify(_ context.Context, n *corev3.Node) (string, error) {
+// push notes whose statistics arrive.
+func (s *stage) push(node string) {
 	s.mu.Lock()
-	s.pushing[n.GetId()] = true
+	s.pushing[node] = true
 	s.mu.Unlock()
 	select {
 	case s.arrived <- struct{}{}:
 	default:
 	}
-	return n.GetId(), nil
 }
 
 // run plays the demo. Everything that it starts has ended when it returns. The end of ctx ends the load first, and the
@@ -169,15 +174,13 @@ func (s *stage) run(ctx context.Context) error {
 	playing, end := context.WithCancel(running)
 	defer context.AfterFunc(ctx, end)()
 	defer end()
-	group.Go(func() error { return s.plane.Run(running) })
+	group.Go(func() error { return s.mesh.Run(running) })
 	group.Go(func() error {
 		defer stop()
 		return s.play(playing, running, group)
 	})
 	return group.Wait()
 }
-
-func (s *stage) socket() string { return filepath.Join(s.dir, "xds.sock") }
 
 // play starts the pods, sends the load and shows what happens. What it starts runs until running ends.
 func (s *stage) play(ctx, running context.Context, group *errgroup.Group) error {
@@ -210,7 +213,7 @@ func (s *stage) open(starting, running context.Context, group *errgroup.Group) (
 		return nil, err
 	}
 	fmt.Fprintf(s.options.Notes, "starting %d applications and %d sidecars\n", len(s.pods), len(s.pods))
-	var proxies []*envoy.Proxy
+	var sidecars []*local.Sidecar
 	for _, p := range s.pods {
 		a := newApplication(p, s.watcher, s.ledger, s.mood)
 		if err := s.startApplication(running, group, a); err != nil {
@@ -219,15 +222,18 @@ func (s *stage) open(starting, running context.Context, group *errgroup.Group) (
 		if p.app == "shoppers" {
 			shoppers = a
 		}
-		proxy := envoy.New(s.sidecar(p))
-		group.Go(func() error { return proxy.Run(running) })
-		proxies = append(proxies, proxy)
+		sidecar, err := s.mesh.Sidecar(starting, s.sidecar(p))
+		if err != nil {
+			return nil, err
+		}
+		group.Go(func() error { return sidecar.Run(running) })
+		sidecars = append(sidecars, sidecar)
 	}
 	if shoppers == nil {
 		return nil, fmt.Errorf("the folder %s has no pod with the labels app: shoppers and heddle.dev/sidecar: \"true\", where the load comes from", s.options.Folder)
 	}
-	for _, p := range proxies {
-		if err := p.Ready(starting); err != nil {
+	for _, s := range sidecars {
+		if err := s.Ready(starting); err != nil {
 			return nil, err
 		}
 	}
@@ -247,21 +253,24 @@ func (s *stage) startApplication(ctx context.Context, group *errgroup.Group, a *
 	return nil
 }
 
-func (s *stage) sidecar(p pod) envoy.Options {
+func (s *stage) sidecar(p pod) local.SidecarOptions {
 	labels := map[string]string{}
 	for _, l := range p.Labels {
 		labels[l.Key] = l.Value
 	}
-	return envoy.Options{
-		Binary: s.binary,
-		Bootstrap: bootstrap.Options{
-			ID: p.Key.String(), ADS: s.socket(), Capture: p.capture, FlushInterval: flushEvery, HealthChecks: true,
+	log := s.options.Log.With().Stringer("pod", p.Key).Logger()
+	return local.SidecarOptions{
+		Pod: p.Key,
+		Log: log,
+		Envoy: envoy.Options{
+			Binary:      s.binary,
+			Bootstrap:   bootstrap.Options{Capture: p.capture, FlushInterval: flushEvery, HealthChecks: true},
+			Caller:      bootstrap.Caller{Namespace: p.Key.Namespace, Account: p.ServiceAccount, Labels: labels},
+			Concurrency: 1,
+			StopTimeout: 3 * time.Second,
+			Log:         log,
+			Dir:         s.dir,
 		},
-		Caller:      bootstrap.Caller{Namespace: p.Key.Namespace, Account: p.ServiceAccount, Labels: labels},
-		Concurrency: 1,
-		StopTimeout: 3 * time.Second,
-		Log:         s.options.Log.With().Stringer("pod", p.Key).Logger(),
-		Dir:         s.dir,
 	}
 }
 

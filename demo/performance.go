@@ -113,12 +113,12 @@ func (p *performance) finish(ctx context.Context) error {
 
 // measure gives what was measured since a time, which was so many seconds of load.
 func (p *performance) measure(since time.Time, seconds float64) measured {
-	return p.measured(seconds, func(source func(string) string) observe.View { return p.plane.Signals().View(since, source) })
+	return p.measured(seconds, func(source func(string) string) observe.View { return p.mesh.Plane().Signals().View(since, source) })
 }
 
 // total gives what was measured since the start; there was nothing to measure before the load.
 func (p *performance) total(seconds float64) measured {
-	return p.measured(seconds, p.plane.Signals().Totals)
+	return p.measured(seconds, p.mesh.Plane().Signals().Totals)
 }
 
 func (p *performance) measured(seconds float64, view func(source func(string) string) observe.View) measured {

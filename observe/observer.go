@@ -24,7 +24,8 @@ type Options struct {
 	// Identify says whose stream it is. Default: the id that the node claims, which is good enough for a socket that
 	// only this user may open.
 	Identify func(context.Context, *corev3.Node) (string, error)
-	Streaks  StreakListener // may be nil
+	Opened   func(node string) // is told whose statistics arrive from now on, on that stream's goroutine; may be nil
+	Streaks  StreakListener    // may be nil
 	Log      zerolog.Logger
 }
 
@@ -83,6 +84,9 @@ func (o *Observer) StreamMetrics(stream metricsv3.MetricsService_StreamMetricsSe
 	}
 	log := o.options.Log.With().Str("node", node).Logger()
 	log.Debug().Msg("metrics stream opened")
+	if o.options.Opened != nil {
+		o.options.Opened(node)
+	}
 	defer log.Debug().Msg("metrics stream closed")
 	defer o.leave(node)
 	for {

@@ -170,7 +170,11 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 				t.Errorf("%s arrives as %q, want %q", name, v, want)
 			}
 		}
-		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding"}
+		// Who called is for the sidecar to say, and for nobody else.
+		if cert := seen.Get("X-Forwarded-Client-Cert"); !strings.HasSuffix(cert, ";URI=spiffe://cluster.local/ns/shop/sa/web") || strings.Contains(cert, "By=me") {
+			t.Errorf("X-Forwarded-Client-Cert arrives as %q", cert)
+		}
+		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding", "X-Forwarded-Client-Cert"}
 		for name := range seen {
 			if !slices.Contains(known, name) {
 				t.Errorf("the application sees %s: %s", name, seen.Get(name))
@@ -190,7 +194,7 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 			t.Errorf("it sees %+v", got)
 		}
 		for name := range got.Header {
-			if strings.HasPrefix(name, "X-Heddle") || strings.HasPrefix(name, "X-Envoy") {
+			if strings.HasPrefix(name, "X-Heddle") || strings.HasPrefix(name, "X-Envoy") || name == "X-Forwarded-Client-Cert" {
 				t.Errorf("it sees %s: %s", name, got.Header.Get(name))
 			}
 		}
