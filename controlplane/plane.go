@@ -82,7 +82,8 @@ type Plane struct {
 	batches  chan batch
 	calls    chan func()
 	refusals chan model.Event
-	stopped  chan struct{} // closed when the loop has ended
+	looping  atomic.Bool   // the loop runs, or did
+	stopped  chan struct{} // closed when it has ended
 	ready    atomic.Bool
 }
 
@@ -115,6 +116,23 @@ func (p *Plane) Signals() *observe.Observer { return p.signals }
 
 // Run serves until ctx ends, then lets streams drain. It fails if the socket cannot be made or the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
+	m := newMetrics(p.registry)
+	m.watch(p.registry, p.options.Status)
+	group, running := errgroup.WithContext(ctx)
+	if p.options.Listen != "" {
+		group.Go(func() error { return p.serveStatus(running) })
+	}
+	group.Go(func() error { return p.serve(running, m) })
+	err := group.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// serve serves sidecars. What was saved is needed first, which may be long in coming: without it a broken policy would
+// be taken for one that never was good.
+func (p *Plane) serve(ctx context.Context, m *metrics) error {
 	saved, err := p.saver.load(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -123,8 +141,6 @@ func (p *Plane) Run(ctx context.Context) error {
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
 	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
-	m := newMetrics(p.registry)
-	m.watch(p.registry, p.options.Status)
 	p.publisher = newPublisher(state, p.store, m, p.log)
 
 	socket, err := listenPrivate(p.options.Socket)
@@ -139,9 +155,6 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
 	group.Go(func() error { return server.serve(socket) })
-	if p.options.Listen != "" {
-		group.Go(func() error { return p.serveStatus(running) })
-	}
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
@@ -153,11 +166,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	err = group.Wait()
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		return nil
-	}
-	return err
+	return group.Wait()
 }
 
 // runSource runs the source, whose end before ctx's is a failure.

@@ -50,12 +50,12 @@ func (s setting) options(o controlplane.Options) (controlplane.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	if o.Source, err = kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log}); err != nil {
+	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
+	if err != nil {
 		return o, err
 	}
-	o.LastGood, err = kube.NewRevisions(config, o.Log)
-	o.Socket = s.Socket
-	return o, err
+	o.Source, o.Status, o.LastGood, o.Socket = cluster, cluster.Status, cluster.Revisions(), s.Socket
+	return o, nil
 }
 
 // moved is a source whose pods are in a loopback network, and which says nothing of other tests' namespaces.
