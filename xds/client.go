@@ -63,6 +63,7 @@ type subscription struct {
 	flight   *flight
 	nonce    string     // of the last response
 	suspects [][]uint32 // parts of refused responses, to be sent apart
+	whole    []*version // SotW, clusters: the last response, so that what is about to go can be in the next one
 }
 
 // flight is the one response of a type that was sent and not answered yet.
