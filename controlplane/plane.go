@@ -60,6 +60,9 @@ type Options struct {
 	// Unredirected honours what a sidecar without redirection says that it binds. Only for --manifests: nothing that
 	// a sidecar says of itself decides anything in a cluster.
 	Unredirected bool
+	// StreamAge is how long a sidecar's stream lasts, 10 % more or less by chance, before the sidecar connects again, to
+	// another replica maybe; default 30 min.
+	StreamAge time.Duration
 	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
 	Drain    time.Duration
 	Registry *prometheus.Registry // default: a new one
@@ -94,6 +97,9 @@ func New(o Options) *Plane {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
+	}
+	if o.StreamAge == 0 {
+		o.StreamAge = 30 * time.Minute
 	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -192,9 +198,10 @@ func (p *Plane) server() adsServer {
 		Store:    p.store,
 		Connect:  p.connect,
 		Observer: observer{p},
+		MaxAge:   p.options.StreamAge,
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(xds.ServerOptions()...)
+	s := grpc.NewServer(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))

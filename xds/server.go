@@ -40,6 +40,10 @@ type Options struct {
 	MaxStreams int        // of one proxy at once; default 4: an old one may linger when a proxy reconnects
 	Accepts    rate.Limit // new streams per second; default 500
 	Burst      int        // of new streams; default 1,000
+
+	// MaxAge is how long a stream lives, 10 % more or less by chance; 0 for ever. Its proxy comes back, to another
+	// replica maybe: so that after a restart not all stay with those that were there. See also ConnectionAge.
+	MaxAge time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -90,6 +94,11 @@ func NewServer(o Options) *Server {
 		draining: make(chan struct{}),
 		streams:  map[string]int{},
 	}
+}
+
+// age is how long one stream lives; 0 for ever.
+func (s *Server) age() time.Duration {
+	return time.Duration(float64(s.opts.MaxAge) * (0.9 + 0.2*rand.Float64()))
 }
 
 // unguessable gives the nonce of a response. Only who has read the response can acknowledge it.

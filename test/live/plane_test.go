@@ -123,10 +123,13 @@ type plane struct {
 // serve runs a control plane in this process. Its stop is a graceful one.
 func (w *world) serve() *plane { return w.serveOn(w.setting) }
 
-func (w *world) serveOn(s setting) *plane {
+func (w *world) serveOn(s setting) *plane { return w.serveWith(s, controlplane.Options{}) }
+
+func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 	w.t.Helper()
 	p := &plane{record: newRecord(), registry: prometheus.NewRegistry()}
-	control, err := s.make(controlplane.Options{Registry: p.registry, Observer: p.record, Log: w.log.logger()})
+	o.Registry, o.Observer, o.Log = p.registry, p.record, w.log.logger()
+	control, err := s.make(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
