@@ -44,7 +44,11 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 			held = until
 			continue
 		}
+		if until := c.turnAt(t, now); !until.IsZero() {
+			return nil, until // and no later type before this one
+		}
 		if f := c.gather(t); f != nil {
+			c.charge(f, now)
 			c.nonces++
 			f.nonce, f.sent = c.rules.nonce(c.nonces), now
 			sub.flight, sub.nonce, sub.owed = f, f.nonce, false

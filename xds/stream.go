@@ -178,6 +178,7 @@ func (st *stream) begin(n *corev3.Node) (Session, error) {
 func (st *stream) end(session Session) {
 	s := st.server
 	st.store.mu.Lock()
+	st.giveUpTurn(time.Now())
 	s.opts.Store.detach(st.client)
 	if st.alarm != nil {
 		st.alarm.Stop()
