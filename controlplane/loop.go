@@ -21,6 +21,7 @@ type batch struct {
 // loop owns the state: nothing else touches p.publisher or the mesh.State in it.
 func (p *Plane) loop(ctx context.Context) error {
 	defer close(p.stopped)
+	p.looping.Store(true)
 	p.publisher.frame()
 	p.publisher.flush()
 	for {

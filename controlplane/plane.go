@@ -73,6 +73,9 @@ type Options struct {
 	// Unredirected honours what a sidecar without redirection says that it binds. Only for --manifests: nothing that
 	// a sidecar says of itself decides anything in a cluster.
 	Unredirected bool
+	// StreamAge is how long a sidecar's stream lasts, 10 % more or less by chance, before the sidecar connects again, to
+	// another replica maybe; default 30 min.
+	StreamAge time.Duration
 	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
 	Drain    time.Duration
 	Registry *prometheus.Registry // default: a new one
@@ -96,7 +99,8 @@ type Plane struct {
 	batches  chan batch
 	calls    chan func()
 	refusals chan model.Event
-	stopped  chan struct{} // closed when the loop has ended
+	looping  atomic.Bool   // the loop runs, or did
+	stopped  chan struct{} // closed when it has ended
 	ready    atomic.Bool
 }
 
@@ -107,6 +111,9 @@ func New(o Options) *Plane {
 	}
 	if o.Drain == 0 {
 		o.Drain = 5 * time.Second
+	}
+	if o.StreamAge == 0 {
+		o.StreamAge = 30 * time.Minute
 	}
 	if o.Registry == nil {
 		o.Registry = prometheus.NewRegistry()
@@ -137,6 +144,22 @@ func (p *Plane) Signals() *observe.Observer { return p.signals }
 
 // Run serves until ctx ends, then lets streams drain. It fails if the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
+	p.metrics.watch(p.registry, p.options.Status)
+	group, running := errgroup.WithContext(ctx)
+	if p.options.Listen != "" {
+		group.Go(func() error { return p.serveStatus(running) })
+	}
+	group.Go(func() error { return p.serve(running) })
+	err := group.Wait()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return nil
+	}
+	return err
+}
+
+// serve serves sidecars. What was saved is needed first, which may be long in coming: without it a broken policy would
+// be taken for one that never was good.
+func (p *Plane) serve(ctx context.Context) error {
 	saved, err := p.saver.load(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -145,7 +168,6 @@ func (p *Plane) Run(ctx context.Context) error {
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
 	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, TrustDomain: p.options.TrustDomain.Name(), Saved: saved})
-	p.metrics.watch(p.registry, p.options.Status)
 	p.publisher = newPublisher(state, p.store, p.metrics, p.log)
 
 	server := p.server()
@@ -156,9 +178,6 @@ func (p *Plane) Run(ctx context.Context) error {
 	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
 	group.Go(func() error { return server.serve(p.options.Door.Listener) })
-	if p.options.Listen != "" {
-		group.Go(func() error { return p.serveStatus(running) })
-	}
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
@@ -170,11 +189,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	err = group.Wait()
-	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		return nil
-	}
-	return err
+	return group.Wait()
 }
 
 // runSource runs the source, whose end before ctx's is a failure.
@@ -200,9 +215,10 @@ func (p *Plane) server() adsServer {
 		Store:    p.store,
 		Connect:  p.connect,
 		Observer: observer{p},
+		MaxAge:   p.options.StreamAge,
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(append(xds.ServerOptions(), grpc.Creds(credentials.NewTLS(p.options.Door.TLS)))...)
+	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(credentials.NewTLS(p.options.Door.TLS)))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))

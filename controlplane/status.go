@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/heddle-mesh/heddle/kube"
 )
 
 // serveStatus answers /livez, /readyz and /metrics.
@@ -39,6 +41,10 @@ func (p *Plane) serveStatus(ctx context.Context) error {
 func (p *Plane) statusHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) {
+		if !p.looping.Load() { // it waits for what was saved, and a restart would not bring that sooner
+			fmt.Fprintln(w, "ok")
+			return
+		}
 		alive, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
 		if err := p.call(alive, func() {}); err != nil {
@@ -48,15 +54,27 @@ func (p *Plane) statusHandler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		away := ""
+		if p.options.Status != nil {
+			away = absence(p.options.Status())
+		}
 		if !p.ready.Load() {
-			http.Error(w, "not ready: the first listing of the source is not complete, or the control plane is stopping", http.StatusServiceUnavailable)
+			http.Error(w, "not ready: the first listing of the source is not complete, or the control plane is stopping\n"+away, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ok")
-		if s := p.options.Status; s != nil && !s().Connected {
-			fmt.Fprintf(w, "the source is away since %s (%s): what was known is served\n", s().Since.UTC().Format(time.RFC3339), s().Reason)
+		if away != "" {
+			fmt.Fprintln(w, away+": what was known is served")
 		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// absence says since when the source is away; empty if it is not, or was not asked for anything yet.
+func absence(s kube.Status) string {
+	if s.Connected || s.Since.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("the source is away since %s (%s)", s.Since.UTC().Format(time.RFC3339), s.Reason)
 }

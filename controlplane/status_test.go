@@ -2,6 +2,8 @@ package controlplane
 
 import (
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -89,6 +91,63 @@ func TestItIsReadyOnceAllIsListedAndUntilItStops(t *testing.T) {
 			t.Errorf("after the end %s says %d %s", path, code, body)
 		}
 	}
+}
+
+// waiting is a keeper whose API server is away until it is told otherwise.
+type waiting struct{ back chan struct{} }
+
+func (w waiting) Load(ctx context.Context) ([]model.SavedPolicy, error) {
+	select {
+	case <-w.back:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (waiting) Save(context.Context, []model.SavedPolicy) error { return nil }
+
+func TestItLivesAndIsNotReadyWhileItWaitsForTheLastGoodPolicies(t *testing.T) {
+	source := gated{open: make(chan struct{}), events: benchFacts(1)}
+	close(source.open)
+	keeper := waiting{make(chan struct{})}
+	away := kube.Status{Since: time.Date(2024, 2, 3, 4, 5, 6, 0, time.UTC), Reason: "connection refused"}
+	listen := freeAddress(t)
+	_, end := started(t, Options{
+		Source: source, LastGood: keeper, Door: newDoor(t).Door, Listen: listen, Status: func() kube.Status { return away },
+	})
+	ask := func(path string) (code int, body string) {
+		resp, err := http.Get("http://" + listen + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	wait(t, "/livez", func() bool { code, _ := ask("/livez"); return code == http.StatusOK })
+	if code, body := ask("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "away since 2024-02-03T04:05:06Z (connection refused)") {
+		t.Errorf("while it waits /readyz says %d %s", code, body)
+	}
+	close(keeper.back)
+	wait(t, "/readyz", func() bool { code, _ := ask("/readyz"); return code == http.StatusOK })
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// freeAddress is one that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestMetricsCountWhatSidecarsAreSentAndAnswer(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // explain turns a refusal into what to do about it. A missing right is rarely alone, so it asks for all of them.
 func (c *Cluster) explain(ctx context.Context, refusal error) error {
 	if apierrors.IsUnauthorized(refusal) {
-		return fmt.Errorf("watch the cluster: the API server does not accept the credentials: %w; renew them, or name another --context", refusal)
+		return fmt.Errorf("watch the cluster: %w", refusedCredentials(refusal))
 	}
 	missing, err := c.missingRights(ctx)
 	if err != nil || len(missing) == 0 {
@@ -21,6 +21,10 @@ func (c *Cluster) explain(ctx context.Context, refusal error) error {
 	}
 	return fmt.Errorf("watch the cluster: %w; in all, the right is missing to %s: grant it with a ClusterRole and a ClusterRoleBinding",
 		refusal, strings.Join(missing, ", "))
+}
+
+func refusedCredentials(refusal error) error {
+	return fmt.Errorf("the API server does not accept the credentials: %w; renew them, or name another --context", refusal)
 }
 
 // missingRights lists what the client may not do, as "list pods".

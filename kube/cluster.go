@@ -123,7 +123,7 @@ func (c *Cluster) follow(ctx context.Context, k kind) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && !m.synced && refused(err):
+		case err != nil && !m.synced && refused(err) && !c.link.returned():
 			return c.explain(ctx, err)
 		case refused(err):
 			c.options.Log.Error().Err(err).Str("resource", k.resource).

@@ -20,6 +20,15 @@ type file struct {
 	sum      [sha256.Size]byte // of the content that was looked at last
 	objects  []object          // of the last good content
 	problems []policy.Problem  // of the content as it is
+	missed   time.Time         // since when it is not there; zero if it is
+}
+
+// presence orders files that are there before those that are missing.
+func (f *file) presence() int {
+	if f.missed.IsZero() {
+		return 0
+	}
+	return 1
 }
 
 // copyExt ends the names of last good copies. They are YAML, but must not be read as manifests where the state folder
@@ -154,20 +163,38 @@ func (f *Folder) recall(path string) []object {
 	return parseManifest(path, data).objects
 }
 
-// sweep removes what was kept of files that are no longer there, if all that is there was seen.
-func (f *Folder) sweep() {
-	if f.options.State == "" || f.partial {
-		return
+// recallAll takes what was kept of all files, where the folder holds none at the start. Which files they were is not
+// known; they are missing as soon as there are some.
+func (f *Folder) recallAll() {
+	for _, path := range f.copies() {
+		if data, err := os.ReadFile(path); err == nil {
+			f.files[path] = &file{objects: parseManifest(path, data).objects}
+		}
+	}
+}
+
+// copies lists what is kept.
+func (f *Folder) copies() []string {
+	if f.options.State == "" {
+		return nil
 	}
 	copies, err := filepath.Glob(filepath.Join(f.options.State, "*"+copyExt))
 	if err != nil {
-		f.options.Log.Warn().Err(err).Msg("last good copies of removed manifests stay behind")
+		f.options.Log.Warn().Err(err).Msg("last good copies of manifests cannot be looked at")
+	}
+	return copies
+}
+
+// sweep removes what was kept of files that are no longer there, if all that is there was seen.
+func (f *Folder) sweep() {
+	if f.partial {
+		return
 	}
 	wanted := map[string]bool{}
 	for path := range f.files {
 		wanted[f.copyOf(path)] = true
 	}
-	for _, c := range copies {
+	for _, c := range f.copies() {
 		if !wanted[c] {
 			_ = os.Remove(c) // an old copy that stays does no harm
 		}

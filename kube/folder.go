@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,13 @@ type FolderOptions struct {
 }
 
 // Folder is a Source that reads Kubernetes manifests and watches them. A file that is half written or wrong keeps the
-// objects of its last good version, and the problem names the file and the line; a file that is gone takes its
-// objects with it. What two files both have counts in the first of them by path.
+// objects of its last good version, and the problem names the file and the line. What two files both have counts in
+// the first of them by path.
+//
+// A file that is gone takes its objects with it once nothing has changed for a while, so that a folder whose whole
+// content is replaced, which no file system does at once, never lacks what it has before and after. A folder that is
+// gone, or holds no manifest at all, takes nothing with it: that is rather a disk that is not there, or the middle of
+// such a change.
 //
 // Documents of other kinds are passed over. A Pod needs status.podIP, and a Service spec.clusterIP: there is nobody
 // else to choose them.
@@ -47,7 +53,10 @@ type Folder struct {
 	unkept   map[string][]byte // good content that is not in the state folder yet
 	held     map[subject]model.Event
 	problems []policy.Problem
-	partial  bool // some part of the folder could not be looked at
+	partial  bool      // some part of the folder could not be looked at
+	scanned  bool      // once at least
+	changed  time.Time // when the last change was told of
+	absent   time.Time // when to look again for files that are missing; zero if none are
 }
 
 var _ Source = (*Folder)(nil)
@@ -60,6 +69,8 @@ const (
 	patience = 300 * time.Millisecond
 	// recheck is for file systems that do not tell of changes, such as network shares.
 	recheck = 10 * time.Second
+	// absence is how long a folder must be quiet before a file that is missing is taken for gone.
+	absence = 500 * time.Millisecond
 	// lastWrites is how long Run goes on at its end with keeping what is good.
 	lastWrites = time.Second
 )
@@ -78,12 +89,13 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 	}
 	defer f.watcher.Close()
 	start := time.Now()
-	f.deliver(append(f.scan(), model.Event{Synced: true}), start, out)
+	f.deliver(append(f.scan(start), model.Event{Synced: true}), start, out)
 	f.sweep()
 
 	ticker := time.NewTicker(recheck)
 	defer ticker.Stop()
 	var quiet <-chan time.Time // nil while nothing has changed
+	var gone <-chan time.Time  // nil while no file is missing
 	var first time.Time        // when the first change came that was not read yet
 	for {
 		select {
@@ -97,8 +109,9 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 			if !f.concerns(e.Name) {
 				continue
 			}
+			f.changed = time.Now()
 			if quiet == nil {
-				first = time.Now()
+				first = f.changed
 			}
 			if time.Since(first) < patience-settle || quiet == nil {
 				quiet = time.After(settle)
@@ -112,10 +125,18 @@ func (f *Folder) Run(ctx context.Context, out func([]model.Event)) error {
 				continue
 			}
 			first = time.Now()
+		case <-gone:
+			if quiet != nil {
+				continue
+			}
+			first = time.Now()
 		case <-quiet:
 		}
-		quiet = nil
-		f.deliver(f.scan(), first, out)
+		quiet, gone = nil, nil
+		f.deliver(f.scan(time.Now()), first, out)
+		if !f.absent.IsZero() {
+			gone = time.After(time.Until(f.absent))
+		}
 	}
 }
 
@@ -156,7 +177,7 @@ func (f *Folder) deliver(events []model.Event, since time.Time, out func([]model
 }
 
 // scan reads what has changed and gives the events of it.
-func (f *Folder) scan() []model.Event {
+func (f *Folder) scan(now time.Time) []model.Event {
 	t := walk(f.options.Dir, f.watcher.Add)
 	f.watched = t.watched
 	for _, folder := range f.watcher.WatchList() {
@@ -164,8 +185,16 @@ func (f *Folder) scan() []model.Event {
 			_ = f.watcher.Remove(folder) // fails only if the folder's end has ended the watch already
 		}
 	}
-	if len(t.visited) == 0 && len(t.errs) == 0 {
+	if len(t.files) == 0 && !f.scanned {
+		f.recallAll()
+	}
+	f.scanned = true
+	switch {
+	case len(t.files) > 0 || len(t.errs) > 0:
+	case len(t.visited) == 0:
 		t.fail(t.root, errors.New("the folder is gone"))
+	case len(f.files) > 0:
+		t.fail(t.root, errors.New("the folder holds no manifests, not even one with a comment alone"))
 	}
 	f.partial = len(t.unseen) > 0
 	var problems []policy.Problem
@@ -176,17 +205,49 @@ func (f *Folder) scan() []model.Event {
 	for _, path := range t.files {
 		f.read(path)
 	}
-	for path := range f.files {
-		if _, there := slices.BinarySearch(t.files, path); !there && !t.mayHold(path) {
-			f.forget(path)
-		}
-	}
+	f.miss(t, now)
 	facts, twice := f.facts()
 	for _, path := range slices.Sorted(maps.Keys(f.files)) {
 		problems = append(problems, f.files[path].problems...)
 	}
 	f.report(append(problems, twice...))
 	return f.replace(facts)
+}
+
+// miss looks for files that are not there any more, and forgets those for which that has been so long enough.
+func (f *Folder) miss(t *tree, now time.Time) {
+	f.absent = time.Time{}
+	for path, known := range f.files {
+		if _, there := slices.BinarySearch(t.files, path); there || t.mayHold(path) {
+			known.missed = time.Time{}
+			continue
+		}
+		if known.missed.IsZero() {
+			known.missed = now
+		}
+		due := known.missed.Add(absence)
+		if quiet := f.changed.Add(absence); quiet.After(due) {
+			due = quiet
+		}
+		if limit := known.missed.Add(recheck); limit.Before(due) {
+			due = limit // a folder that is never quiet
+		}
+		switch {
+		case !now.Before(due):
+			f.forget(path)
+		case f.absent.IsZero() || due.Before(f.absent):
+			f.absent = due
+		}
+	}
+}
+
+// byPresence gives the paths of all files, those that are missing last: what was moved to another file counts there.
+func (f *Folder) byPresence() []string {
+	paths := slices.Sorted(maps.Keys(f.files))
+	slices.SortStableFunc(paths, func(a, b string) int {
+		return cmp.Compare(f.files[a].presence(), f.files[b].presence())
+	})
+	return paths
 }
 
 // facts joins the objects of all files.
@@ -196,10 +257,14 @@ func (f *Folder) facts() (facts []model.Event, twice []policy.Problem) {
 		line int
 	}
 	first := map[subject]place{}
-	for _, path := range slices.Sorted(maps.Keys(f.files)) {
+	for _, path := range f.byPresence() {
 		for _, o := range f.files[path].objects {
 			s := subjectOf(o.event)
-			if at, there := first[s]; there {
+			at, there := first[s]
+			if there && !f.files[path].missed.IsZero() {
+				continue
+			}
+			if there {
 				twice = append(twice, policy.Problem{Code: codeTwice, Severity: policy.Warning, File: path, Line: o.line, Column: 1,
 					Message: fmt.Sprintf("%s stands at %s:%d too, which is what counts", s, at.file, at.line), Hint: "remove one of them"})
 				continue

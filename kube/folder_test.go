@@ -228,6 +228,7 @@ func TestALinkThatLeadsInACircleCostsOnlyItself(t *testing.T) {
 
 func TestNewSubfoldersAreWatchedToo(t *testing.T) {
 	w, _ := watch(t, FolderOptions{Dir: t.TempDir()})
+	write(t, w.path("other.yaml"), "# so that the folder is never without manifests\n")
 	write(t, w.path("new/deeper/a.yaml"), aPod("a"))
 	w.wants("Pod default/a")
 	write(t, w.path("new/deeper/b.yaml"), aPod("b"))

@@ -24,6 +24,7 @@ type link struct {
 
 	mu     sync.Mutex
 	status Status
+	away   bool // was it ever
 }
 
 func (l *link) wrap(next http.RoundTripper) http.RoundTripper {
@@ -56,6 +57,7 @@ func (l *link) set(now Status) {
 	}
 	now.Since = time.Now()
 	l.status = now
+	l.away = l.away || !now.Connected
 	switch {
 	case !now.Connected:
 		l.log.Warn().Str("reason", now.Reason).Msg("API server does not answer; everything known stays as it is")
@@ -64,6 +66,15 @@ func (l *link) set(now Status) {
 	default:
 		l.log.Info().Dur("away", now.Since.Sub(before.Since)).Msg("API server answers again")
 	}
+}
+
+// returned says that the API server was away until a moment ago. It refuses everything for some seconds after its
+// start, before it has read who may do what.
+func (l *link) returned() bool {
+	const learning = 10 * time.Second
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.away && (!l.status.Connected || time.Since(l.status.Since) < learning)
 }
 
 func (l *link) get() Status {

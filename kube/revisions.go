@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 
 	"github.com/heddle-mesh/heddle/model"
 )
@@ -38,24 +40,21 @@ const (
 // revision; of different ones the last written counts, and others are removed.
 type Revisions struct {
 	client kubernetes.Interface
+	link   *link
 	log    zerolog.Logger
 }
 
-// NewRevisions gives a keeper that uses the API server of config.
-func NewRevisions(config *rest.Config, log zerolog.Logger) (*Revisions, error) {
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make a client of API server %s: %w", config.Host, err)
-	}
-	return &Revisions{client, log}, nil
-}
+// Revisions gives a keeper that uses the cluster's API server; Status tells of its requests as well.
+func (c *Cluster) Revisions() *Revisions { return &Revisions{c.client, c.link, c.options.Log} }
 
-// Load gives what was saved. A revision that cannot be read is told of in the log and passed over.
+// Load gives what was saved. It waits for an API server that is away, and fails if that refuses the credentials or the
+// right. A revision that cannot be read is told of in the log and passed over.
 func (r *Revisions) Load(ctx context.Context) ([]model.SavedPolicy, error) {
-	list, err := r.client.AppsV1().ControllerRevisions(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		LabelSelector: labels.Set{lastGoodLabel: "true"}.String(),
-	})
-	if err != nil {
+	list, err := r.all(ctx)
+	switch {
+	case apierrors.IsUnauthorized(err):
+		return nil, fmt.Errorf("list the last good policies: %w", refusedCredentials(err))
+	case err != nil:
 		return nil, fmt.Errorf("list the last good policies: %w; the right to get, list, create, update and delete controllerrevisions.apps is needed", err)
 	}
 	slices.SortFunc(list.Items, newestFirst)
@@ -78,6 +77,36 @@ func (r *Revisions) Load(ctx context.Context) ([]model.SavedPolicy, error) {
 		policies = append(policies, p)
 	}
 	return policies, nil
+}
+
+// all lists every revision, and tries again for as long as that may help.
+func (r *Revisions) all(ctx context.Context) (*appsv1.ControllerRevisionList, error) {
+	delay := backoff().DelayWithReset(clock.RealClock{}, 10*time.Second)
+	for {
+		list, err := r.client.AppsV1().ControllerRevisions(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
+			LabelSelector: labels.Set{lastGoodLabel: "true"}.String(),
+		})
+		if err == nil || ctx.Err() != nil || !passes(err) && !r.link.returned() {
+			return list, err
+		}
+		r.log.Debug().Err(err).Msg("listing the last good policies; trying again")
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(delay()):
+		}
+	}
+}
+
+// passes says that an error may go away by itself: there was no answer, or the API server says that it is at fault or
+// overloaded.
+func passes(err error) bool {
+	var answer apierrors.APIStatus
+	if !errors.As(err, &answer) {
+		return true
+	}
+	code := answer.Status().Code
+	return code >= http.StatusInternalServerError || code == http.StatusTooManyRequests
 }
 
 // policyIn reads a revision. Where it stands and whose it is is said by the object, not by its content, so that

@@ -43,7 +43,7 @@ func newRevisions(t *testing.T, log zerolog.Logger) *Revisions {
 	t.Helper()
 	config := api.Config(t)
 	config.ContentType = "application/vnd.kubernetes.protobuf"
-	return must[*Revisions](t)(NewRevisions(config, log))
+	return must[*Cluster](t)(NewCluster(ClusterOptions{Config: config, Log: log})).Revisions()
 }
 
 // loaded gives what is kept of one namespace.

@@ -188,7 +188,8 @@ func TestZonesComeFromTheSliceElseFromTheNode(t *testing.T) {
 }
 
 func TestAHealthReportHoldsForEveryCallerUntilItEndsOrThePodGoes(t *testing.T) {
-	s := meshOf(append(twoPods(), aPolicy("shop/web", "kind: Traffic\nservice: web\noutlierDetection: {maxEjectionPercent: 50}\n"))...)
+	s := meshOf(append(twoPods(), aPolicy("shop/web",
+		"kind: Traffic\nservice: web\noutlierDetection: {maxEjectionPercent: 50}\nhealthCheck: {path: /}\n"))...)
 	report := func(port uint16, healthy bool, reason model.Finding) Changes {
 		return s.Apply(events(&model.HealthReport{Pod: key("shop/a"), Port: port, Healthy: healthy, Reason: reason}))
 	}
@@ -210,6 +211,30 @@ func TestAHealthReportHoldsForEveryCallerUntilItEndsOrThePodGoes(t *testing.T) {
 	s.Apply(events(again))
 	want(t, "a pod made again", where(s, "shop/web"), good)
 	want(t, "memory", len(s.health), 0)
+}
+
+func TestAFindingDoesNotOutliveItsCheck(t *testing.T) {
+	checked := "kind: Traffic\nservice: web\nhealthCheck: {path: /}\n"
+	s := meshOf(append(twoPods(), aPolicy("shop/web", checked))...)
+	report := events(&model.HealthReport{Pod: key("shop/a"), Port: 8080, Reason: model.ActiveCheck})
+	bad, good := []string{"10.1.0.1:8080 unhealthy", "10.1.0.2:8080"}, []string{"10.1.0.1:8080", "10.1.0.2:8080"}
+	s.Apply(report)
+	want(t, "the check failed", where(s, "shop/web"), bad)
+
+	ch := s.Apply(events(aPolicy("shop/web", "kind: Traffic\nservice: web\n")))
+	want(t, "Services whose endpoints changed", ch.Endpoints, []model.Key{web})
+	want(t, "nobody checks", where(s, "shop/web"), good)
+	want(t, "a late report", s.Apply(report), Changes{})
+	want(t, "after a late report", where(s, "shop/web"), good)
+	want(t, "memory", len(s.health), 0)
+	s.Apply(events(aPolicy("shop/web", checked)))
+	want(t, "checked again, with no result yet", where(s, "shop/web"), good)
+
+	s.Apply(report)
+	s.Apply(events(aPolicy("shop/web", "kind: Traffic\nservice: web\nhealthCheck: {path: /other}\n")))
+	want(t, "another check of the same port, with no result yet", where(s, "shop/web"), bad)
+	s.Apply(events(aPod("shop/a", "10.1.0.1", unmeshed)))
+	want(t, "the pod has no sidecar now", where(s, "shop/web"), []string{"10.1.0.1:8080 plain", "10.1.0.2:8080"})
 }
 
 func TestFailureStreaksTakeAwayNoMoreEndpointsThanOutlierDetectionAllows(t *testing.T) {

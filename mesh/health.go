@@ -13,7 +13,8 @@ type finding struct {
 	reason model.Finding
 }
 
-// takeHealth marks a pod's endpoints for every caller, and forgets about pods that are not there.
+// takeHealth marks a pod's endpoints for every caller, and forgets about pods that are not there. Whether the port is
+// checked at all is for updateWorkload to say, which looks at it whatever else is in the batch.
 func (s *State) takeHealth(r *model.HealthReport) {
 	if s.pods[r.Pod] == nil {
 		return
@@ -28,6 +29,26 @@ func (s *State) takeHealth(r *model.HealthReport) {
 		s.health.add(r.Pod, f)
 	}
 	s.markServicesOf(r.Pod)
+	s.dirty.workloads.add(r.Pod)
+}
+
+// forgetUnchecked drops what active checks found about ports of a pod that are not checked, or not any more: nobody
+// would say that they are well again.
+func (s *State) forgetUnchecked(pod model.Key, w *model.Workload) {
+	for f := range s.health[pod] {
+		if f.reason != model.ActiveCheck || checks(w, f.port) {
+			continue
+		}
+		s.health.remove(pod, f)
+		for slice := range s.podSlices[pod] {
+			s.dirty.cleared.add(serviceOf(s.slices[slice]))
+		}
+	}
+}
+
+// checks says that a sidecar checks a port of its pod.
+func checks(w *model.Workload, port uint16) bool {
+	return w != nil && slices.ContainsFunc(w.Checks, func(c model.HealthCheck) bool { return c.Port == port })
 }
 
 // found says whether there is a finding of that kind about a pod's port.

@@ -197,6 +197,15 @@ func (w *world) report() model.Event {
 	return model.Event{Health: &r}
 }
 
+// forget drops what was found out by checks that are not made any more.
+func (w *world) forget(s *State) {
+	for r := range w.health {
+		if r.Reason == model.ActiveCheck && !checks(s.Workload(r.Pod), r.Port) {
+			delete(w.health, r)
+		}
+	}
+}
+
 func (w *world) refusal(s *State) model.Event {
 	all := s.Policies()
 	if len(all) == 0 {
@@ -235,6 +244,7 @@ func TestWhateverHappenedTheViewsAreThoseOfTheFactsThatAreLeft(t *testing.T) {
 			}
 			ch := disk.take(s.Apply(batch))
 			followed.follow(s, ch)
+			w.forget(s)
 			scratch := w.scratch(disk)
 			compare := func(what string, want, got any) {
 				t.Helper()

@@ -94,6 +94,7 @@ type dirty struct {
 	endpoints set[model.Key] // Services whose Endpoints view may differ
 	outbounds set[model.Key] // Services whose Outbound views may differ
 	workloads set[model.Key] // pods
+	cleared   set[model.Key] // Services with an endpoint that nothing is held against any more, since its check is gone
 }
 
 func newDirty() dirty {
@@ -104,6 +105,7 @@ func newDirty() dirty {
 		endpoints: set[model.Key]{},
 		outbounds: set[model.Key]{},
 		workloads: set[model.Key]{},
+		cleared:   set[model.Key]{},
 	}
 }
 
@@ -156,17 +158,20 @@ func (s *State) Apply(events []model.Event) Changes {
 	for _, key := range sortedKeys(s.dirty.traffic) {
 		s.updateTraffic(key)
 	}
-	for _, key := range sortedKeys(s.dirty.endpoints) {
-		if s.updateEndpoints(key) {
-			ch.Endpoints = append(ch.Endpoints, key)
-		}
-	}
 	for _, key := range sortedKeys(s.dirty.outbounds) {
 		ch.Outbounds = append(ch.Outbounds, s.updateOutbounds(key, &ch)...)
 	}
 	for _, key := range sortedKeys(s.dirty.workloads) {
 		if s.updateWorkload(key, &ch) {
 			ch.Workloads = append(ch.Workloads, key)
+		}
+	}
+	for _, key := range sortedKeys(s.dirty.cleared) {
+		s.updateReach(key) // of which only the health of endpoints differs
+	}
+	for _, key := range sortedKeys(s.dirty.endpoints) {
+		if s.updateEndpoints(key) {
+			ch.Endpoints = append(ch.Endpoints, key)
 		}
 	}
 	for _, key := range sortedKeys(s.dirty.reach) {

@@ -25,6 +25,7 @@ func (s *State) updateWorkload(key model.Key, ch *Changes) bool {
 	if before == nil {
 		before = &workload{}
 	}
+	s.forgetUnchecked(key, now.view)
 	now.notices = s.replaceNotices(before.notices, now.notices, ch)
 	same := reflect.DeepEqual(before.view, now.view)
 	if same {

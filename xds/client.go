@@ -2,6 +2,8 @@ package xds
 
 import (
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // wildcard is the name that subscribes to everything of a type.
@@ -25,6 +27,10 @@ type client struct {
 	sending bool
 	closed  bool
 
+	knows   bool              // the proxy had something from an earlier stream
+	started bool              // it had its turn for its first response
+	turn    *rate.Reservation // until then, if it has to wait
+
 	waiting time.Time // since when listeners or routes wait for clusters; zero if none do
 	leaving []removal // in the order in which they were noticed
 	touched bitset    // streams that a refusal concerns, to be pushed to once the lock is free
@@ -46,6 +52,8 @@ type rules struct {
 	quorum  int
 	names   int
 	nonce   func(response uint64) string
+
+	empty, returned *rate.Limiter // bytes of first responses, to proxies that have nothing, and something
 }
 
 // subscription is the state of one type on one stream. At 4,000 names each set is 500 bytes.
@@ -63,6 +71,7 @@ type subscription struct {
 	flight   *flight
 	nonce    string     // of the last response
 	suspects [][]uint32 // parts of refused responses, to be sent apart
+	whole    []*version // SotW, clusters: the last response, so that what is about to go can be in the next one
 }
 
 // flight is the one response of a type that was sent and not answered yet.

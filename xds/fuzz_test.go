@@ -6,6 +6,7 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/time/rate"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
 )
 
@@ -21,6 +22,7 @@ func survives(t *testing.T, moves []byte, stateOfTheWorld bool) {
 	store := NewStore()
 	c := &client{proxy: "p", push: func() {}, rules: &rules{
 		warming: 5 * time.Second, grace: 5 * time.Second, quorum: 2, names: 100, nonce: func(n uint64) string { return fmt.Sprint(n % 8) },
+		empty: rate.NewLimiter(1000, 1000), returned: rate.NewLimiter(1000, 1000),
 	}}
 	if stateOfTheWorld {
 		c.dialect = sotw

@@ -44,7 +44,11 @@ func (c *client) pick(now time.Time) (f *flight, held time.Time) {
 			held = until
 			continue
 		}
+		if until := c.turnAt(t, now); !until.IsZero() {
+			return nil, until // and no later type before this one
+		}
 		if f := c.gather(t); f != nil {
+			c.charge(f, now)
 			c.nonces++
 			f.nonce, f.sent = c.rules.nonce(c.nonces), now
 			sub.flight, sub.nonce, sub.owed = f, f.nonce, false
@@ -104,7 +108,8 @@ func (c *client) gather(t Type) *flight {
 	return f
 }
 
-// complete adds what the proxy has already: in SotW, what a response with clusters or listeners lacks is deleted.
+// complete adds what the proxy has already: in SotW, what a response with clusters or listeners lacks is deleted. That
+// includes clusters that are gone and whose removal may not be said yet.
 func (c *client) complete(f *flight) {
 	sub := c.subs[f.typ]
 	fresh := bitset{}
@@ -121,6 +126,20 @@ func (c *client) complete(f *flight) {
 			f.stale.set(id)
 			f.size += v.sotw.Len()
 		}
+	}
+	for _, v := range sub.whole {
+		id := v.slot().id
+		if !sub.held.has(id) || c.store.tables[f.typ].slots[id] != v.slot() || v.refused[c.proxy] != "" {
+			continue
+		}
+		if _, exists := c.lookup(f.typ, v.slot()); !exists {
+			f.items = append(f.items, v)
+			f.stale.set(id)
+			f.size += v.sotw.Len()
+		}
+	}
+	if f.typ == Cluster {
+		sub.whole = f.items
 	}
 }
 
@@ -143,7 +162,7 @@ func (c *client) collect(f *flight, id uint32) {
 	case f.typ == Route && sub.named.has(id) && !sub.held.has(id) && c.placehold(f, sl):
 	case c.dialect == sotw && (f.typ == Endpoints || f.typ == Route): // there is no way to say it
 		sub.held.clear(id)
-	case c.dialect == delta && sub.held.has(id) && !sub.gone.has(id) && stage(f.typ) > 0:
+	case sub.held.has(id) && !sub.gone.has(id) && stage(f.typ) > 0:
 		c.leaving = append(c.leaving, removal{typ: f.typ, id: id})
 	case sub.held.has(id), sub.named.has(id):
 		f.removed = append(f.removed, sl)

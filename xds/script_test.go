@@ -87,7 +87,7 @@ func newScript(t *testing.T) *script {
 			return Session{Layers: s.layers[n.GetId()]}, nil
 		},
 		Observer: &s.events,
-		MaxNames: 10, MaxStreams: 2, Accepts: 1, Burst: 5,
+		MaxNames: 10, MaxStreams: 2, Accepts: 1, Burst: 5, MaxAge: time.Hour, Start: 100 << 10, StartBurst: 300 << 10,
 	})
 	s.server.rules.nonce = func(n uint64) string { return strconv.FormatUint(n, 10) } // so that scripts can name them
 	for _, name := range []string{"l", "other"} {                                     // routes that scripts ask for and do not publish

@@ -40,6 +40,16 @@ type Options struct {
 	MaxStreams int        // of one proxy at once; default 4: an old one may linger when a proxy reconnects
 	Accepts    rate.Limit // new streams per second; default 500
 	Burst      int        // of new streams; default 1,000
+
+	// Start bounds the bytes per second of the first responses to proxies that have nothing yet; default 128 MB, about a
+	// gigabit. Proxies that came back and have something get half as much, beside: they go on with what they have. A
+	// proxy whose turn it is not waits, and its stream with it; one that has all there is does not.
+	Start      rate.Limit
+	StartBurst int // bytes sent before it counts; default 1 GB
+
+	// MaxAge is how long a stream lives, 10 % more or less by chance; 0 for ever. Its proxy comes back, to another
+	// replica maybe: so that after a restart not all stay with those that were there. See also ConnectionAge.
+	MaxAge time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -53,6 +63,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.MaxStreams, 4)
 	setDefault(&o.Accepts, 500)
 	setDefault(&o.Burst, 1000)
+	setDefault(&o.Start, 128<<20)
+	setDefault(&o.StartBurst, 1<<30)
 	return o
 }
 
@@ -84,12 +96,20 @@ type Server struct {
 func NewServer(o Options) *Server {
 	o = o.withDefaults()
 	return &Server{
-		opts:     o,
-		rules:    rules{warming: o.Warming, grace: o.Grace, quorum: o.RefusalQuorum, names: o.MaxNames, nonce: unguessable},
+		opts: o,
+		rules: rules{
+			warming: o.Warming, grace: o.Grace, quorum: o.RefusalQuorum, names: o.MaxNames, nonce: unguessable,
+			empty: rate.NewLimiter(o.Start, o.StartBurst), returned: rate.NewLimiter(o.Start/2, max(1, o.StartBurst/2)),
+		},
 		accepts:  rate.NewLimiter(o.Accepts, o.Burst),
 		draining: make(chan struct{}),
 		streams:  map[string]int{},
 	}
+}
+
+// age is how long one stream lives; 0 for ever.
+func (s *Server) age() time.Duration {
+	return time.Duration(float64(s.opts.MaxAge) * (0.9 + 0.2*rand.Float64()))
 }
 
 // unguessable gives the nonce of a response. Only who has read the response can acknowledge it.

@@ -64,8 +64,8 @@ func (s *Server) StreamAggregatedResources(rpc discoveryv3.AggregatedDiscoverySe
 	}).run()
 }
 
-// run serves the stream until the proxy leaves, breaks a rule, or the server drains. Requests are read beside it:
-// a read ends only with the stream.
+// run serves the stream until the proxy leaves, breaks a rule, or the server drains, or the stream is old. Requests are
+// read beside it: a read ends only with the stream.
 func (st *stream) run() error {
 	s := st.server
 	if err := s.admit(); err != nil {
@@ -77,7 +77,15 @@ func (st *stream) run() error {
 		defer s.running.Done()
 		ended <- st.receive()
 	}()
+	var old <-chan time.Time
+	if age := s.age(); age > 0 {
+		timer := time.NewTimer(age)
+		defer timer.Stop()
+		old = timer.C
+	}
 	select {
+	case <-old:
+		return nil // an Envoy takes it for no fault, and comes back
 	case err := <-ended:
 		switch status.Code(err) {
 		case codes.OK, codes.Canceled, codes.Unavailable: // the proxy left, or we do
@@ -170,6 +178,7 @@ func (st *stream) begin(n *corev3.Node) (Session, error) {
 func (st *stream) end(session Session) {
 	s := st.server
 	st.store.mu.Lock()
+	st.giveUpTurn(time.Now())
 	s.opts.Store.detach(st.client)
 	if st.alarm != nil {
 		st.alarm.Stop()

@@ -32,6 +32,7 @@ func (c *client) know(t Type, versions map[string]string) {
 			}
 		}
 	}
+	c.knows = c.knows || len(versions) > 0
 	for name, version := range versions {
 		sl := c.store.tables[t].intern(name)
 		sub.held.set(sl.id)

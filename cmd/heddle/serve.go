@@ -139,7 +139,6 @@ func (f *serveFlags) fromCluster(o *controlplane.Options) error {
 	if err != nil {
 		return err
 	}
-	o.Source, o.Status = cluster, cluster.Status
-	o.LastGood, err = kube.NewRevisions(config, o.Log)
-	return err
+	o.Source, o.Status, o.LastGood = cluster, cluster.Status, cluster.Revisions()
+	return nil
 }

@@ -50,12 +50,12 @@ func (s setting) options(o controlplane.Options) (controlplane.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	if o.Source, err = kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log}); err != nil {
+	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
+	if err != nil {
 		return o, err
 	}
-	o.LastGood, err = kube.NewRevisions(config, o.Log)
-	o.Socket = s.Socket
-	return o, err
+	o.Source, o.Status, o.LastGood, o.Socket = cluster, cluster.Status, cluster.Revisions(), s.Socket
+	return o, nil
 }
 
 // moved is a source whose pods are in a loopback network, and which says nothing of other tests' namespaces.
@@ -123,10 +123,13 @@ type plane struct {
 // serve runs a control plane in this process. Its stop is a graceful one.
 func (w *world) serve() *plane { return w.serveOn(w.setting) }
 
-func (w *world) serveOn(s setting) *plane {
+func (w *world) serveOn(s setting) *plane { return w.serveWith(s, controlplane.Options{}) }
+
+func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 	w.t.Helper()
 	p := &plane{record: newRecord(), registry: prometheus.NewRegistry()}
-	control, err := s.make(controlplane.Options{Registry: p.registry, Observer: p.record, Log: w.log.logger()})
+	o.Registry, o.Observer, o.Log = p.registry, p.record, w.log.logger()
+	control, err := s.make(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -3,9 +3,11 @@ package live
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -155,4 +157,29 @@ func (w *world) wantConfig(p *pod, want string) {
 	if now := w.config(p); now != want {
 		w.t.Errorf("the configuration of %s changed: %s", p.name, firstDifference(want, now))
 	}
+}
+
+func TestStreamsThatEndOfAgeAreNotNoticed(t *testing.T) {
+	w := startWith(t, func(w *world) *plane {
+		return w.serveWith(w.setting, controlplane.Options{StreamAge: 300 * time.Millisecond})
+	})
+	one := w.pod("catalog-1")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	w.policy("catalog", generation(1, "healthCheck: {path: /healthz, interval: 1s}"))
+	load := w.load(catalog)
+	load.untilGeneration(1)
+	before := map[*pod]string{w.web: w.config(w.web), one: w.config(one)}
+	sent, ended := w.plane.sent(), w.plane.count(w.id(one), xds.Disconnected)
+
+	eventually(t, "several streams of a sidecar have ended", func() bool { return w.plane.count(w.id(one), xds.Disconnected) >= ended+5 })
+	if diff := cmp.Diff(sent, w.plane.sent()); diff != "" {
+		t.Errorf("resources sent (-before +after several streams):\n%s", diff)
+	}
+	for p, config := range before {
+		w.wantConfig(p, config)
+	}
+	w.policy("catalog", generation(2))
+	load.untilGeneration(2)
+	load.finish()
 }

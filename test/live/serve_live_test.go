@@ -141,6 +141,28 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 	}
 }
 
+func TestHeddleServeStartedWhileTheAPIServerIsAwayWaitsForIt(t *testing.T) {
+	w := prepare(t)
+	w.createPod("web", netip.MustParseAddr("10.1.0.1"))
+	w.service("catalog")
+	dir := w.directory()
+	heddle := buildHeddle(t, dir)
+	api.Kill(t)
+	log := newTranscript(t, "heddle serve")
+	cmd := exec.Command(heddle, "serve", "--kubeconfig", w.Kubeconfig, "--socket", w.Socket, "--listen", "")
+	cmd.Stderr = log
+	w.process(cmd, func(out io.Reader) { _, _ = io.Copy(log, out) })
+	eventually(t, "it says that the API server is away", func() bool { return log.count("API server does not answer") == 1 })
+	api.Resume(t)
+	eventually(t, "it serves", func() bool { return log.count(`"message":"serving"`) == 1 })
+	if route := "route ob|" + w.Namespace + "|catalog|8000"; w.versions(w.Socket, &pod{name: "web"})[route] == "" {
+		t.Errorf("it does not serve %s", route)
+	}
+	if n := log.count("API server does not answer"); n != 1 {
+		t.Errorf("it says %d times that the API server is away", n)
+	}
+}
+
 func buildHeddle(t *testing.T, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "heddle")
