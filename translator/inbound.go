@@ -2,6 +2,7 @@ package translator
 
 import (
 	"net/netip"
+	"slices"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -108,12 +109,22 @@ func inboundChains(p model.InboundPort) (http, tcp *listenerv3.FilterChain) {
 			filters: inboundHTTPFilters(),
 			remove:  []string{"x-envoy-"},
 			reply:   markFailures(),
+			guarded: rulesOnPaths(p),
 		})
 	}
 	if !p.Protocol.IsHTTP() {
 		tcp = tcpChain(tcpTo(inboundName(p.Number), inboundCluster(p.Number, toTCP), p.IdleTimeout))
 	}
 	return http, tcp
+}
+
+// rulesOnPaths says that what this port lets through depends on the path. The matches of routes without a limit count
+// as well: what passes for one of them meets no later limit.
+func rulesOnPaths(p model.InboundPort) bool {
+	onPath := func(m model.Match) bool { return m.Path != nil }
+	return slices.ContainsFunc(p.Limits, func(l model.RouteLimit) bool {
+		return slices.ContainsFunc(l.Matches, onPath) || slices.ContainsFunc(l.Unless, onPath)
+	})
 }
 
 // markFailures tells callers' sidecars which of this sidecar's own answers stand for a failure of the application:

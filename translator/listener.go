@@ -84,6 +84,7 @@ type httpOptions struct {
 	network []*listenerv3.Filter // before the HTTP connection manager
 	remove  []string             // prefixes of request headers that nobody may send here
 	reply   *hcmv3.LocalReplyConfig
+	guarded bool // rules on paths stand here that nobody may get around
 }
 
 // httpChain is a chain that ends in an HTTP connection manager. Every limit that Envoy would set by itself is
@@ -115,6 +116,9 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		// What RFC 3986, 6.2.2, makes one path takes one route: /./search must not get around the limit of /search.
 		NormalizePath: yes(),
 	}
+	if o.guarded {
+		guardPaths(m)
+	}
 	if o.inline != nil {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}
 	} else {
@@ -124,6 +128,14 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(m)},
 	})}
+}
+
+// guardPaths makes one path of what an application may take for one: many read // as /, and %2F and %5C as the
+// characters that they encode. Adjacent slashes are merged; an escaped one, which may be either, is answered 400.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/header_operation_order
+func guardPaths(m *hcmv3.HttpConnectionManager) {
+	m.MergeSlashes = true
+	m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
 }
 
 const (
