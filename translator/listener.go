@@ -34,6 +34,7 @@ func outboundListener(o *model.Outbound, p model.OutboundPort, to outboundTarget
 			filters: outboundHTTPFilters(),
 			network: []*listenerv3.Filter{callerState()},
 			remove:  []string{"x-envoy-", "x-heddle-"},
+			reply:   tellFlags(),
 		})
 	}
 	if !p.Protocol.IsHTTP() {
