@@ -39,16 +39,15 @@ func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, 
 		if !ep.Labels.Contains(subset) || (e.NodeLocal && ep.Node != at.Node) {
 			continue
 		}
-		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at)}
+		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at), failing: ep.Failing}
 		groups[g] = append(groups[g], lbEndpoint(e.Service, ep))
 	}
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName(e.Service, p.Port, subset)}
-	priority, last := uint32(0), uint32(0)
-	for i, g := range sortedGroups(groups) {
-		if i > 0 && g.distance != last {
+	sorted, priority := sortedGroups(groups), uint32(0)
+	for i, g := range sorted {
+		if i > 0 && (g.failing != sorted[i-1].failing || g.distance != sorted[i-1].distance) {
 			priority++ // Envoy wants priorities without gaps
 		}
-		last = g.distance
 		a.Endpoints = append(a.Endpoints, &endpointv3.LocalityLbEndpoints{
 			Locality:            &corev3.Locality{Region: g.region, Zone: g.zone},
 			LbEndpoints:         groups[g],
@@ -57,12 +56,15 @@ func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, 
 			Metadata:            provenance(append([]model.Origin{{Kind: "Service", Key: e.Service, Part: portPart(p.Port)}}, e.Origins...)...),
 		})
 	}
-	a.Policy = withoutDegraded(a)
 	return a
 }
 
-// group is endpoints that Envoy may treat alike.
+// group is endpoints that Envoy may treat alike. Failing ones come last and are not left out: each caller ejects
+// endpoints of its own accord too, and where many of the others are out as well they have to help again. Envoy's word
+// for this would be DEGRADED, but ring-hash and maglev never choose such an endpoint, and gRPC drops it.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/priority
 type group struct {
+	failing      bool
 	distance     uint32
 	region, zone string
 }
@@ -73,9 +75,16 @@ func sortedGroups(groups map[group][]*endpointv3.LbEndpoint) []group {
 		out = append(out, g)
 	}
 	slices.SortFunc(out, func(a, b group) int {
-		return cmp.Or(cmp.Compare(a.distance, b.distance), cmp.Compare(a.region, b.region), cmp.Compare(a.zone, b.zone))
+		return cmp.Or(last(a.failing)-last(b.failing), cmp.Compare(a.distance, b.distance), cmp.Compare(a.region, b.region), cmp.Compare(a.zone, b.zone))
 	})
 	return out
+}
+
+func last(failing bool) int {
+	if failing {
+		return 1
+	}
+	return 0
 }
 
 // distance is 0 for the endpoints to prefer. Hints that Kubernetes computed for topology-aware routing count for more
@@ -105,41 +114,8 @@ func lbEndpoint(service model.Key, ep model.Endpoint) *endpointv3.LbEndpoint {
 			Address: socket(ep.Address.Addr(), uint32(ep.Address.Port())),
 		}},
 	}
-	switch {
-	case !ep.Healthy:
+	if !ep.Healthy {
 		out.HealthStatus = corev3.HealthStatus_UNHEALTHY
-	case ep.Failing:
-		// Not unhealthy: each caller ejects endpoints of its own accord too, and where those are the others nothing would
-		// be left. Degraded ones are the last resort.
-		out.HealthStatus = corev3.HealthStatus_DEGRADED
 	}
 	return out
 }
-
-// withoutDegraded makes the others enough as long as a caller has ejected none of them: Envoy sends requests to
-// degraded endpoints by as much as the share of healthy ones, times this factor, is below 100 %.
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/degraded
-func withoutDegraded(a *endpointv3.ClusterLoadAssignment) *endpointv3.ClusterLoadAssignment_Policy {
-	all, degraded := map[uint32]int{}, map[uint32]int{}
-	for _, locality := range a.Endpoints {
-		for _, e := range locality.LbEndpoints {
-			all[locality.Priority]++
-			if e.HealthStatus == corev3.HealthStatus_DEGRADED {
-				degraded[locality.Priority]++
-			}
-		}
-	}
-	factor := 0
-	for priority, n := range degraded {
-		if rest := all[priority] - n; rest > 0 {
-			factor = max(factor, (100*all[priority]+rest-1)/rest)
-		}
-	}
-	if factor <= envoysFactor {
-		return nil
-	}
-	return &endpointv3.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(uint32(factor))}
-}
-
-// envoysFactor is the overprovisioning factor that Envoy uses without another.
-const envoysFactor = 140

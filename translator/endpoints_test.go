@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/google/go-cmp/cmp"
 
@@ -104,26 +103,25 @@ func TestASubsetHasTheEndpointsWithItsLabels(t *testing.T) {
 }
 
 func TestFailingEndpointsAreTheLastResort(t *testing.T) {
-	for _, c := range []struct {
-		failing int // of three
-		want    uint32
-	}{{0, 0}, {1, 150}, {2, 300}, {3, 0}} {
+	inA := model.Location{Zone: "a"}
+	for name, c := range map[string]struct {
+		failing []int
+		prefer  model.Preference
+		want    []string
+	}{
+		"none":              {nil, model.PreferNone, []string{"0 10.0.0.1", "0 10.0.0.2", "0 10.0.0.3"}},
+		"one":               {[]int{0}, model.PreferNone, []string{"0 10.0.0.2", "0 10.0.0.3", "1 10.0.0.1"}},
+		"two":               {[]int{0, 1}, model.PreferNone, []string{"0 10.0.0.3", "1 10.0.0.1", "1 10.0.0.2"}},
+		"all":               {[]int{0, 1, 2}, model.PreferNone, []string{"0 10.0.0.1", "0 10.0.0.2", "0 10.0.0.3"}},
+		"far before broken": {[]int{0}, model.PreferZone, []string{"0 10.0.0.2", "1 10.0.0.3", "2 10.0.0.1"}},
+	} {
 		e := spread()
-		for i := range c.failing {
+		e.Prefer = c.prefer
+		for _, i := range c.failing {
 			e.Ports[0].Endpoints[i].Failing = true
 		}
-		a := Endpoints(e, model.Location{})[0]
-		degraded := 0
-		for _, group := range a.Endpoints {
-			for _, ep := range group.LbEndpoints {
-				if ep.HealthStatus == corev3.HealthStatus_DEGRADED {
-					degraded++
-				}
-			}
-		}
-		// The healthy ones, times the factor, are all of them: so nothing is sent to the others.
-		if got := a.Policy.GetOverprovisioningFactor().GetValue(); degraded != c.failing || got != c.want {
-			t.Errorf("with %d failing, %d are degraded and the factor is %d, want %d", c.failing, degraded, got, c.want)
+		if diff := cmp.Diff(c.want, tiers(Endpoints(e, inA)[0])); diff != "" {
+			t.Errorf("%s: priority and address (-want +got):\n%s", name, diff)
 		}
 	}
 }

@@ -1,0 +1,94 @@
+package wire_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/heddle-mesh/heddle/test/wire"
+)
+
+// alternate behaves as b for every other request, so that no two failures are consecutive.
+func alternate(b wire.Behaviour) wire.Behaviour {
+	var seen atomic.Int64
+	return func(next http.Handler) http.Handler {
+		other := b(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if seen.Add(1)%2 == 1 {
+				other.ServeHTTP(w, r)
+			} else {
+				next.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+func TestEachOutlierDetectorWorksByItself(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "outlier-detectors")
+	web, bad := mesh.Caller("web"), mesh.App("store-1")
+	const byGateway, byRate = "http://by-gateway:8080/", "http://by-rate:8080/"
+	// out says that four rounds of all three pods leave the bad one out.
+	out := func(url string) bool {
+		bad.Forget()
+		web.Times(12, url)
+		return len(bad.Requests()) == 0
+	}
+
+	mesh.Run("gateway errors, of which another 5xx is none", func(t *testing.T) {
+		bad.Does(wire.Answer(http.StatusInternalServerError))
+		for range 5 {
+			if got := wire.Statuses(web.Times(12, byGateway)); got[http.StatusInternalServerError] != 4 {
+				t.Fatalf("answers are %v, want a third from the pod that fails with 500", got)
+			}
+		}
+		for _, status := range []int{http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout} {
+			bad.Does(wire.Answer(status))
+			mesh.Eventually(fmt.Sprint("a pod that answers ", status, " is ejected"), func() bool { return out(byGateway) })
+			bad.Does(wire.Echo)
+			mesh.Eventually("it is taken back", func() bool { return !out(byGateway) })
+		}
+	})
+	mesh.Run("success rate, without two failures in a row", func(*testing.T) {
+		bad.Does(alternate(wire.Answer(http.StatusInternalServerError)))
+		mesh.Eventually("the pod that succeeds half of the time is ejected", func() bool { return out(byRate) })
+		bad.Does(wire.Echo)
+		mesh.Eventually("it is taken back", func() bool { return !out(byRate) })
+	})
+}
+
+func TestHashedRequestsMeetAFailingPodOnlyAsALastResort(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "outlier-detectors")
+	web, bad := mesh.Caller("web"), mesh.App("cart-1")
+	// pods are those that the requests of 40 users were answered by.
+	pods := func(service string) map[string]int {
+		var all []*wire.Response
+		for i := range 40 {
+			all = append(all, web.Get("http://"+service+":8080/", wire.Header("x-user", fmt.Sprint("user-", i))))
+		}
+		return wire.Pods(all)
+	}
+	for _, service := range []string{"by-ring", "by-table"} {
+		if got := pods(service); len(got) != 2 || got[""] != 0 {
+			t.Fatalf("%s: answers came from %v, want both pods", service, got)
+		}
+	}
+
+	// It fails for somebody else, so what web learns it cannot have learned by itself.
+	bad.Does(wire.When("x-fail", wire.Answer(http.StatusInternalServerError)))
+	mesh.Outsider().Times(3, "http://cart-1:8080/", wire.Header("x-fail", "yes"))
+	for _, service := range []string{"by-ring", "by-table"} {
+		mesh.Eventually(service+" leaves the failing pod alone", func() bool { return pods(service)["cart-2"] == 40 })
+	}
+
+	// The other one is ejected by web itself, as it fails for web.
+	mesh.App("cart-2").Does(wire.When("x-fail", wire.Answer(http.StatusInternalServerError)))
+	for _, service := range []string{"by-ring", "by-table"} {
+		web.Times(3, "http://"+service+":8080/", wire.Header("x-fail", "yes"))
+		if got := pods(service); got["cart-1"] != 40 {
+			t.Errorf("%s: answers came from %v, want all from the failing pod, as nothing else is left", service, got)
+		}
+	}
+}
