@@ -63,10 +63,10 @@ Sidecars dial a unix socket that only its owner may open. Every flag can be give
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&f.namespace, "namespace", controlplane.DefaultNamespace, "the control plane's own namespace, where mesh-wide policy lives")
 	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket that sidecars dial")
-	flags.StringVar(&f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none")
+	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", "json", "json or console")
+	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
+	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
 	return c
 }
 
