@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +30,58 @@ func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) e
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// checked is a flag whose value is looked at when it is set, so that the complaint names the flag, or the variable, that it
+// came from.
+type checked struct {
+	value *string
+	check func(string) error
+}
+
+// checkedVar makes one, with a default that is good.
+func checkedVar(flags *pflag.FlagSet, value *string, name, byDefault, usage string, check func(string) error) {
+	*value = byDefault
+	flags.Var(checked{value, check}, name, usage)
+}
+
+func (c checked) String() string {
+	if c.value == nil { // pflag asks a zero value, to know whether the default is one
+		return ""
+	}
+	return *c.value
+}
+
+func (checked) Type() string { return "string" }
+
+func (c checked) Set(s string) error {
+	if err := c.check(s); err != nil {
+		return err
+	}
+	*c.value = s
+	return nil
+}
+
+// oneOf checks that a value is one of a few.
+func oneOf(values ...string) func(string) error {
+	return func(s string) error {
+		if slices.Contains(values, s) {
+			return nil
+		}
+		last := len(values) - 1
+		return fmt.Errorf("want %s or %s", strings.Join(values[:last], ", "), values[last])
+	}
+}
+
+// addressOrNone checks that a value is an address to listen on, or empty.
+func addressOrNone(s string) error {
+	if s == "" {
+		return nil
+	}
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		return errors.New("want HOST:PORT, or nothing")
+	}
+	return nil
 }
 
 // newLogger writes JSON lines, or lines for people.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -56,15 +58,15 @@ Sidecars dial a unix socket that only its owner may open. Every flag can be give
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
-	flags.StringVar(&f.state, "state", "", "with --manifests: keep the last good policies in this folder (default: beside the socket)")
+	flags.StringVar(&f.state, "state", "", "with --manifests: keep the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "path of the kubeconfig (default: as kubectl, or in-cluster)")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&f.namespace, "namespace", controlplane.DefaultNamespace, "the control plane's own namespace, where mesh-wide policy lives")
 	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket that sidecars dial")
-	flags.StringVar(&f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none")
+	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
-	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&f.logFormat, "log-format", "json", "json or console")
+	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
+	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
 	return c
 }
 
@@ -89,8 +91,8 @@ func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
 		return o, fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 	}
 	if f.manifests != "" {
-		f.fromFolder(&o)
-		return o, nil
+		err := f.fromFolder(&o)
+		return o, err
 	}
 	if f.state != "" {
 		return o, errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
@@ -119,14 +121,37 @@ func makeOwnFolder(dir string) error {
 }
 
 // fromFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
-func (f *serveFlags) fromFolder(o *controlplane.Options) {
+func (f *serveFlags) fromFolder(o *controlplane.Options) error {
 	state := f.state
 	if state == "" {
-		state = filepath.Join(filepath.Dir(f.socket), "state")
+		var err error
+		if state, err = defaultState(f.manifests); err != nil {
+			return fmt.Errorf("choosing where to keep the last good policies: %w; name a folder with --state", err)
+		}
 	}
 	o.Source = kube.NewFolder(kube.FolderOptions{Dir: f.manifests, State: filepath.Join(state, "manifests"), Log: o.Log})
 	o.LastGood = kube.NewStateFolder(filepath.Join(state, "policies"), o.Log)
 	o.Unredirected = true
+	return nil
+}
+
+// defaultState is where state is kept of a folder of manifests, by its path: in the user's state folder, which outlives
+// a reboot, as the socket's folder may not (XDG Base Directory Specification).
+func defaultState(manifests string) (string, error) {
+	path, err := filepath.Abs(manifests)
+	if err != nil {
+		return "", err
+	}
+	base := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(base) { // which the specification says to ignore
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	sum := sha256.Sum256([]byte(path))
+	return filepath.Join(base, "heddle", filepath.Base(path)+"-"+hex.EncodeToString(sum[:4])), nil
 }
 
 // fromCluster watches an API server.

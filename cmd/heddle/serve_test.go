@@ -5,7 +5,48 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/heddle-mesh/heddle/controlplane"
 )
+
+func TestTheStateOfAFolderIsInTheUsersStateFolderUnderItsOwnName(t *testing.T) {
+	state := func(xdg, manifests string) string {
+		t.Helper()
+		t.Setenv("XDG_STATE_HOME", xdg)
+		path, err := defaultState(manifests)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	t.Setenv("HOME", "/home/somebody")
+	one := state("", "/srv/one/mesh")
+	if !strings.HasPrefix(one, "/home/somebody/.local/state/heddle/mesh-") {
+		t.Errorf("without XDG_STATE_HOME it is %s", one)
+	}
+	if got := state("relative", "/srv/one/mesh/"); got != one {
+		t.Errorf("with a relative XDG_STATE_HOME it is %s", got)
+	}
+	if got := state("/var/state", "/srv/one/mesh"); got != "/var/state/heddle/"+filepath.Base(one) {
+		t.Errorf("with XDG_STATE_HOME it is %s", got)
+	}
+	if other := state("", "/srv/two/mesh"); other == one {
+		t.Errorf("two folders share %s", other)
+	}
+	t.Chdir("/")
+	if got := state("", "srv/one/mesh"); got != one {
+		t.Errorf("by a relative path it is %s", got)
+	}
+	t.Setenv("HOME", "")
+	f := serveFlags{manifests: "x"}
+	if err := f.fromFolder(&controlplane.Options{}); err == nil || !strings.Contains(err.Error(), "--state") {
+		t.Errorf("without a home: %v", err)
+	}
+	f.state = t.TempDir()
+	if err := f.fromFolder(&controlplane.Options{}); err != nil {
+		t.Errorf("without a home, with --state: %v", err)
+	}
+}
 
 func TestTheSocketStandsOnlyWhereNobodyElseCanReplaceIt(t *testing.T) {
 	own := filepath.Join(t.TempDir(), "new", "folder")

@@ -141,7 +141,7 @@ func (c command) in(ctx context.Context, dir string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-c", "exec "+c.text)
 	cmd.Dir = dir
 	// The port for probes may be taken on this machine.
-	cmd.Env = append(os.Environ(), "HEDDLE_LISTEN=127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "HEDDLE_LISTEN=127.0.0.1:0", "XDG_STATE_HOME="+filepath.Join(dir, "state"))
 	return cmd
 }
 

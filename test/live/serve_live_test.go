@@ -77,6 +77,7 @@ func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	serve := func() (log *transcript, kill func()) {
 		log = newTranscript(t, "heddle serve")
 		cmd := exec.Command(heddle, "serve", "--manifests", filepath.Dir(manifest), "--socket", w.Socket, "--listen", "", "--log-level", "debug")
+		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
 		cmd.Stderr = log
 		return log, w.process(cmd, func(out io.Reader) { _, _ = io.Copy(log, out) })
 	}
