@@ -204,7 +204,7 @@ func (p *publisher) put(layer xds.Layer, u unit, list []named) {
 			p.metrics.faults.Inc()
 			p.log.Error().Err(err).Str("layer", string(layer)).Stringer("object", u.key).
 				Msg("made a resource that Envoy would refuse; the one before stays: please report this")
-			keep(before, n.name, now)
+			stay(before, n.name, now)
 			continue
 		}
 		now[r.Ref] = true
@@ -218,7 +218,7 @@ func (p *publisher) put(layer xds.Layer, u unit, list []named) {
 	p.remember(layer, u, now)
 }
 
-func keep(before refs, name string, now refs) {
+func stay(before refs, name string, now refs) {
 	for ref := range before {
 		if ref.Name == name {
 			now[ref] = true

@@ -15,9 +15,11 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/attest"
+	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
 	"github.com/heddle-mesh/heddle/model"
 )
@@ -28,42 +30,58 @@ const (
 	SignerAccount = "heddle-signer"
 )
 
-// SignerOptions say what a signer signs with and where it answers. Registry and Lifetime may be zero.
+// SignerOptions say what a signer signs with and where it answers. TrustDomain and Listener are required.
 type SignerOptions struct {
 	TrustDomain spiffeid.TrustDomain
-	Namespace   string // the control plane's own; default DefaultNamespace
-	Authorities service.Authorities
-	Listener    net.Listener  // closed when the signer ends
-	Lifetime    time.Duration // of leaves; default identity.DefaultLifetime
-	Progress    func() any    // of a rotation, for people; may be nil
-	Registry    prometheus.Registerer
+	Namespace   string                                           // the control plane's own; default DefaultNamespace
+	Listener    net.Listener                                     // closed when the signer ends
+	Lifetime    time.Duration                                    // of leaves; default identity.DefaultLifetime
+	First       func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
+	Registry    prometheus.Registerer                            // nil: nobody reads the metrics
 	Log         zerolog.Logger
 }
 
 // Signer gives sidecars their identities, and this process its own.
 type Signer struct {
-	options SignerOptions
-	id, own spiffeid.ID // the signer's, and that of the control plane that sidecars dial
-	server  *service.Server
-	joins   *attest.JoinTokens // nil in a cluster
-	current identity.Current
+	options   SignerOptions
+	id, own   spiffeid.ID // the signer's, and that of the control plane that sidecars dial
+	keeper    *keep.Keeper
+	connected *service.Connected
+	server    *service.Server
+	joins     *attest.JoinTokens // nil in a cluster
+	pods      *attest.PodWatch   // nil without one
+	current   identity.Current
 }
 
-// NewClusterSigner makes a signer for a cluster, where the API server vouches for pods.
-func NewClusterSigner(o SignerOptions, pods *attest.Reviewer) (*Signer, error) {
+// ClusterOptions say which cluster's pods a signer signs for. Both are required.
+type ClusterOptions struct {
+	Client   kubernetes.Interface
+	Identity string // of this process among the replicas: its pod's name
+}
+
+// NewClusterSigner makes a signer for a cluster, where the API server vouches for pods. The CA is in a Secret.
+func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	s, err := newSigner(o)
 	if err != nil {
 		return nil, err
 	}
-	s.server = service.ForCluster(s.serviceOptions(), pods)
+	s.pods = attest.NewPodWatch(attest.PodWatchOptions{Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel})
+	kept := s.keepOptions()
+	kept.Namespaces = s.pods.MeshedNamespaces
+	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
+	reviewer := attest.NewReviewer(attest.ReviewerOptions{Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods})
+	s.server = service.ForCluster(s.serviceOptions(), reviewer)
 	return s, nil
 }
 
 // NewFilesSigner makes a signer for sidecars on this machine, where no API server vouches for pods: whoever may use the
-// control plane hands each sidecar a token ([Signer.Join]).
-func NewFilesSigner(o SignerOptions) (*Signer, error) {
+// control plane hands each sidecar a token ([Signer.Join]). The CA is in a directory of its own.
+func NewFilesSigner(o SignerOptions, dir string) (*Signer, error) {
 	s, err := newSigner(o)
 	if err != nil {
+		return nil, err
+	}
+	if s.keeper, err = keep.InDirectory(s.keepOptions(), dir); err != nil {
 		return nil, err
 	}
 	s.joins = attest.NewJoinTokens(nil)
@@ -75,22 +93,30 @@ func newSigner(o SignerOptions) (*Signer, error) {
 	if o.Namespace == "" {
 		o.Namespace = DefaultNamespace
 	}
-	s := &Signer{options: o}
+	s := &Signer{options: o, connected: service.NewConnected(nil)}
 	var err error
 	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
 		return nil, err
 	}
-	if s.own, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount); err != nil {
-		return nil, err
+	s.own, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
+	return s, err
+}
+
+func (s *Signer) keepOptions() keep.Options {
+	return keep.Options{
+		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime}, Log: s.log(),
 	}
-	return s, nil
 }
 
 func (s *Signer) serviceOptions() service.Options {
 	return service.Options{
-		ID: s.id, Authorities: s.options.Authorities, Lifetime: s.options.Lifetime, Progress: s.options.Progress,
-		Registry: s.options.Registry, Log: s.options.Log.With().Str("component", "signer").Logger(),
+		ID: s.id, Authorities: s.keeper, Connected: s.connected, Lifetime: s.options.Lifetime,
+		Progress: func() any { return s.keeper.Progress() }, Registry: s.options.Registry, Log: s.log(),
 	}
+}
+
+func (s *Signer) log() zerolog.Logger {
+	return s.options.Log.With().Str("component", "signer").Logger()
 }
 
 // ID is the signer's own identity, by which sidecars know it.
@@ -105,12 +131,11 @@ func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
 // Facts are what people may know of identities.
 func (s *Signer) Facts() (service.Facts, error) { return s.server.Facts() }
 
-// Sidecars knows who is connected, for rotations.
-func (s *Signer) Sidecars() *service.Connected { return s.server.Sidecars() }
+// Keeper keeps the CA that it signs with, and rotates it.
+func (s *Signer) Keeper() *keep.Keeper { return s.keeper }
 
-// Bundle is what is trusted now.
-func (s *Signer) Bundle() (*spiffebundle.Bundle, error) {
-	b, _, err := s.options.Authorities.Bundle()
+func (s *Signer) bundle() (*spiffebundle.Bundle, error) {
+	b, _, err := s.keeper.Bundle()
 	return b, err
 }
 
@@ -125,7 +150,7 @@ func (s *Signer) Join(pod *model.Pod) (string, error) {
 }
 
 // TLS is the control plane's side of a [Door].
-func (s *Signer) TLS() *tls.Config { return identity.Server(s.current.GetCertificate, s.Bundle) }
+func (s *Signer) TLS() *tls.Config { return identity.Server(s.current.GetCertificate, s.bundle) }
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {
@@ -136,6 +161,10 @@ func (s *Signer) Run(ctx context.Context) error {
 			s.options.Log.Error().Err(err).Dur("retry", retry).Msg("the control plane's own certificate cannot be renewed")
 		},
 	})
+	group.Go(func() error { return s.keeper.Run(running) })
+	if s.pods != nil {
+		group.Go(func() error { return s.pods.Run(running) })
+	}
 	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
 	group.Go(func() error { return renewer.Run(running) })
 	return group.Wait()
@@ -147,7 +176,7 @@ func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a key for %s: %w", s.own, err)
 	}
-	issuer, err := s.options.Authorities.Issuer()
+	issuer, err := s.keeper.Issuer()
 	if err != nil {
 		return nil, err
 	}

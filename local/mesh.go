@@ -16,25 +16,23 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/identity"
-	"github.com/heddle-mesh/heddle/identity/service"
 )
 
 // Options describe a mesh. Dir and Plane's Source must be set.
 type Options struct {
 	// Dir is a directory of this mesh's own, where its sockets are: its path must be short.
-	Dir   string
-	Plane controlplane.Options // its Door and Unredirected are set here
-	// Authorities hold the CA; default: one that lives as long as this mesh.
-	Authorities service.Authorities
-	Signer      string        // loopback address of the signer; default 127.0.0.1:0
-	Sidecars    string        // loopback address that sidecars dial; default 127.0.0.1:0
-	Lifetime    time.Duration // of certificates; default identity.DefaultLifetime
-	Log         zerolog.Logger
+	Dir      string
+	Plane    controlplane.Options // its Door and Unredirected are set here
+	CA       string               // directory of the CA; default: one in Dir
+	Signer   string               // loopback address of the signer; default 127.0.0.1:0
+	Sidecars string               // loopback address that sidecars dial; default 127.0.0.1:0
+	Lifetime time.Duration        // of certificates; default identity.DefaultLifetime
+	Log      zerolog.Logger
 }
 
 // Mesh is one. Make it with [New], then call Run once.
@@ -47,14 +45,14 @@ type Mesh struct {
 
 // New opens the addresses of a mesh; nothing answers before Run.
 func New(o Options) (*Mesh, error) {
-	if o.Authorities == nil {
-		td, err := identity.ParseTrustDomain(controlplane.DefaultTrustDomain)
-		if err != nil {
+	if o.Plane.TrustDomain.IsZero() {
+		var err error
+		if o.Plane.TrustDomain, err = identity.ParseTrustDomain(controlplane.DefaultTrustDomain); err != nil {
 			return nil, err
 		}
-		if o.Authorities, err = newPassing(td); err != nil {
-			return nil, err
-		}
+	}
+	if o.CA == "" {
+		o.CA = filepath.Join(o.Dir, "ca")
 	}
 	if o.Plane.Registry == nil {
 		o.Plane.Registry = prometheus.NewRegistry()
@@ -67,19 +65,14 @@ func New(o Options) (*Mesh, error) {
 	if m.door, err = listen(o.Sidecars); err != nil {
 		return nil, fmt.Errorf("listen for sidecars: %w", err)
 	}
-	td, err := trustDomain(o.Authorities)
-	if err != nil {
-		return nil, err
-	}
 	m.signer, err = controlplane.NewFilesSigner(controlplane.SignerOptions{
-		TrustDomain: td, Namespace: o.Plane.Namespace, Authorities: o.Authorities, Listener: listener,
-		Lifetime: o.Lifetime, Registry: o.Plane.Registry, Log: o.Log,
-	})
+		TrustDomain: o.Plane.TrustDomain, Namespace: o.Plane.Namespace, Listener: listener, Lifetime: o.Lifetime,
+		Registry: o.Plane.Registry, Log: o.Log,
+	}, o.CA)
 	if err != nil {
 		return nil, err
 	}
 	o.Plane.Unredirected = true
-	o.Plane.TrustDomain = td
 	o.Plane.Door = controlplane.Door{Listener: m.door, TLS: m.signer.TLS()}
 	m.plane = controlplane.New(o.Plane)
 	return m, nil
@@ -92,14 +85,6 @@ func listen(address string) (net.Listener, error) {
 	return net.Listen("tcp", address)
 }
 
-func trustDomain(a service.Authorities) (spiffeid.TrustDomain, error) {
-	b, _, err := a.Bundle()
-	if err != nil {
-		return spiffeid.TrustDomain{}, err
-	}
-	return b.TrustDomain(), nil
-}
-
 // Plane is the control plane.
 func (m *Mesh) Plane() *controlplane.Plane { return m.plane }
 
@@ -108,9 +93,6 @@ func (m *Mesh) Signer() *controlplane.Signer { return m.signer }
 
 // Run runs the control plane and its signer until ctx ends.
 func (m *Mesh) Run(ctx context.Context) error {
-	if err := m.writeBundle(); err != nil {
-		return err
-	}
 	// The signer ends last: sidecars that drain may renew.
 	signing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group, running := errgroup.WithContext(signing)
@@ -128,12 +110,28 @@ func (m *Mesh) Run(ctx context.Context) error {
 
 func (m *Mesh) bundleFile() string { return filepath.Join(m.options.Dir, "bundle.json") }
 
-// writeBundle writes what sidecars trust when they start.
-func (m *Mesh) writeBundle() error {
-	b, _, err := m.options.Authorities.Bundle()
-	if err != nil {
-		return err
+// followBundle writes what sidecars trust when they start, as long as it changes.
+func (m *Mesh) followBundle(ctx context.Context) error {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		bundle, changed, err := m.signer.Keeper().Bundle()
+		if err == nil {
+			again.Stop()
+			if err := m.writeBundle(bundle); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-changed:
+		case <-again.C: // the CA is being made
+		case <-ctx.Done():
+			return nil
+		}
 	}
+}
+
+func (m *Mesh) writeBundle(b *spiffebundle.Bundle) error {
 	text, err := identity.MarshalBundle(b)
 	if err != nil {
 		return err
@@ -147,22 +145,4 @@ func (m *Mesh) writeBundle() error {
 		return fmt.Errorf("write the trust bundle: %w", err)
 	}
 	return nil
-}
-
-// followBundle writes every further one.
-func (m *Mesh) followBundle(ctx context.Context) error {
-	for {
-		_, changed, err := m.options.Authorities.Bundle()
-		if err != nil {
-			return err
-		}
-		if err := m.writeBundle(); err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil
-		}
-	}
 }
