@@ -158,7 +158,12 @@ func (s *Signer) Run(ctx context.Context) error {
 	renewer := identity.NewRenewer(identity.RenewerOptions{
 		Fetch: s.certify, Use: s.current.Set,
 		Failed: func(err error, retry time.Duration) {
-			s.options.Log.Error().Err(err).Dur("retry", retry).Msg("the control plane's own certificate cannot be renewed")
+			level := zerolog.ErrorLevel
+			if keep.CodeOf(err) == keep.Unavailable { // at the start, while the CA is read
+				level = zerolog.DebugLevel
+			}
+			log := s.log()
+			log.WithLevel(level).Err(err).Dur("retry", retry).Msg("the control plane's own certificate cannot be renewed")
 		},
 	})
 	group.Go(func() error { return s.keeper.Run(running) })

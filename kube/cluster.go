@@ -74,6 +74,9 @@ func NewCluster(o ClusterOptions) (*Cluster, error) {
 	return &Cluster{options: o, client: client, link: link, queue: newQueue(len(kinds)), kinds: kinds}, nil
 }
 
+// Client is of the same API server.
+func (c *Cluster) Client() kubernetes.Interface { return c.client }
+
 // Status says whether the API server answers.
 func (c *Cluster) Status() Status {
 	s := c.link.get()

@@ -31,16 +31,18 @@ type Options struct {
 	CA       string               // directory of the CA; default: one in Dir
 	Signer   string               // loopback address of the signer; default 127.0.0.1:0
 	Sidecars string               // loopback address that sidecars dial; default 127.0.0.1:0
+	Operator string               // path of the operator socket; empty: none
 	Lifetime time.Duration        // of certificates; default identity.DefaultLifetime
 	Log      zerolog.Logger
 }
 
 // Mesh is one. Make it with [New], then call Run once.
 type Mesh struct {
-	options Options
-	plane   *controlplane.Plane
-	signer  *controlplane.Signer
-	door    net.Listener
+	options  Options
+	plane    *controlplane.Plane
+	signer   *controlplane.Signer
+	door     net.Listener
+	operator net.Listener // nil: none
 }
 
 // New opens the addresses of a mesh; nothing answers before Run.
@@ -64,6 +66,11 @@ func New(o Options) (*Mesh, error) {
 	}
 	if m.door, err = listen(o.Sidecars); err != nil {
 		return nil, fmt.Errorf("listen for sidecars: %w", err)
+	}
+	if o.Operator != "" {
+		if m.operator, err = controlplane.ListenPrivate(o.Operator); err != nil {
+			return nil, err
+		}
 	}
 	m.signer, err = controlplane.NewFilesSigner(controlplane.SignerOptions{
 		TrustDomain: o.Plane.TrustDomain, Namespace: o.Plane.Namespace, Listener: listener, Lifetime: o.Lifetime,
@@ -93,17 +100,10 @@ func (m *Mesh) Signer() *controlplane.Signer { return m.signer }
 
 // Run runs the control plane and its signer until ctx ends.
 func (m *Mesh) Run(ctx context.Context) error {
-	// The signer ends last: sidecars that drain may renew.
-	signing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	group, running := errgroup.WithContext(signing)
+	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.followBundle(running) })
-	group.Go(func() error { return m.signer.Run(running) })
 	group.Go(func() error {
-		defer stop()
-		serving, end := context.WithCancel(running)
-		defer end()
-		defer context.AfterFunc(ctx, end)()
-		return m.plane.Run(serving)
+		return controlplane.Whole{Plane: m.plane, Signer: m.signer, Operator: m.operator}.Run(running)
 	})
 	return group.Wait()
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,25 +14,32 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/local"
 )
 
 // serveFlags are the flags of heddle serve with their defaults. Each can be set by an environment variable too:
 // HEDDLE_ and the flag's name in capitals, with _ for -.
 type serveFlags struct {
-	manifests  string
-	state      string
-	kubeconfig string
-	context    string
-	namespace  string
-	socket     string
-	listen     string
-	drain      time.Duration
-	logLevel   string
-	logFormat  string
+	manifests   string
+	state       string
+	kubeconfig  string
+	context     string
+	namespace   string
+	socket      string
+	sidecars    string
+	signer      string
+	trustDomain string
+	lifetime    time.Duration
+	listen      string
+	drain       time.Duration
+	logLevel    string
+	logFormat   string
 }
 
 func serveCommand() *cobra.Command {
@@ -40,8 +49,10 @@ func serveCommand() *cobra.Command {
 		Short: "Run the control plane",
 		Long: `Run the control plane: watch a cluster, or a folder of manifests, and configure sidecars over ADS.
 
-Sidecars dial a unix socket that only its owner may open. Every flag can be given by the environment: HEDDLE_SOCKET for
---socket. SIGTERM lets the streams of sidecars drain; they keep what they have until another control plane answers.`,
+Sidecars get their identities from --signer and their configuration from --sidecars, both by TLS 1.3 alone. The unix
+socket is for whoever runs this: heddle identity, and sidecars that are started by hand, use it. Every flag can be given
+by the environment: HEDDLE_SOCKET for --socket. SIGTERM lets the streams of sidecars drain; they keep what they have until
+another control plane answers.`,
 		Example: `  heddle serve --manifests examples/demo
   heddle serve --kubeconfig ~/.kube/config --log-format console`,
 		Args: cobra.NoArgs,
@@ -49,20 +60,20 @@ Sidecars dial a unix socket that only its owner may open. Every flag can be give
 			return fromEnvironment(cmd.Flags(), os.LookupEnv)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := f.options(cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			return controlplane.New(o).Run(cmd.Context())
+			return f.serve(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
 	flags := c.Flags()
 	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
-	flags.StringVar(&f.state, "state", "", "with --manifests: keep the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
+	flags.StringVar(&f.state, "state", "", "with --manifests: keep the CA, the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "path of the kubeconfig (default: as kubectl, or in-cluster)")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&f.namespace, "namespace", controlplane.DefaultNamespace, "the control plane's own namespace, where mesh-wide policy lives")
-	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket that sidecars dial")
+	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket for whoever runs this, and nobody else")
+	flags.StringVar(&f.sidecars, "sidecars", "", "address where sidecars get their configuration (default :15010, with --manifests 127.0.0.1:15010)")
+	flags.StringVar(&f.signer, "signer", "", "address where sidecars get their identities (default :15012, with --manifests 127.0.0.1:15012)")
+	checkedVar(flags, &f.trustDomain, "trust-domain", controlplane.DefaultTrustDomain, "name in all identities: spiffe://NAME/ns/.../sa/...", trustDomain)
+	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
@@ -73,32 +84,37 @@ Sidecars dial a unix socket that only its owner may open. Every flag can be give
 // defaultSocket is in the user's runtime folder, or the system's for root.
 func defaultSocket() string {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "heddle", "ads.sock")
+		return filepath.Join(dir, "heddle", "operator.sock")
 	}
 	if os.Getuid() == 0 {
-		return "/run/heddle/ads.sock"
+		return "/run/heddle/operator.sock"
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("heddle-%d", os.Getuid()), "ads.sock")
+	return filepath.Join(os.TempDir(), fmt.Sprintf("heddle-%d", os.Getuid()), "operator.sock")
 }
 
-func (f *serveFlags) options(stderr io.Writer) (controlplane.Options, error) {
+// serve runs a control plane until ctx ends.
+func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	log, err := newLogger(stderr, f.logLevel, f.logFormat)
 	if err != nil {
-		return controlplane.Options{}, err
+		return err
 	}
-	o := controlplane.Options{Socket: f.socket, Listen: f.listen, Namespace: f.namespace, Drain: f.drain, Log: log}
+	td, err := identity.ParseTrustDomain(f.trustDomain)
+	if err != nil {
+		return err
+	}
+	o := controlplane.Options{
+		Listen: f.listen, Namespace: f.namespace, TrustDomain: td, Drain: f.drain, Registry: prometheus.NewRegistry(), Log: log,
+	}
 	if err := makeOwnFolder(filepath.Dir(f.socket)); err != nil {
-		return o, fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
+		return fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 	}
 	if f.manifests != "" {
-		err := f.fromFolder(&o)
-		return o, err
+		return f.serveFolder(ctx, o)
 	}
 	if f.state != "" {
-		return o, errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
+		return errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
 	}
-	err = f.fromCluster(&o)
-	return o, err
+	return f.serveCluster(ctx, o)
 }
 
 // makeOwnFolder makes a folder in which nobody else can put another socket in the place of ours. One that is there
@@ -120,19 +136,34 @@ func makeOwnFolder(dir string) error {
 	return nil
 }
 
-// fromFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
-func (f *serveFlags) fromFolder(o *controlplane.Options) error {
-	state := f.state
-	if state == "" {
-		var err error
-		if state, err = defaultState(f.manifests); err != nil {
-			return fmt.Errorf("choosing where to keep the last good policies: %w; name a folder with --state", err)
-		}
+// serveFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
+func (f *serveFlags) serveFolder(ctx context.Context, o controlplane.Options) error {
+	state, err := f.stateFolder()
+	if err != nil {
+		return err
 	}
 	o.Source = kube.NewFolder(kube.FolderOptions{Dir: f.manifests, State: filepath.Join(state, "manifests"), Log: o.Log})
 	o.LastGood = kube.NewStateFolder(filepath.Join(state, "policies"), o.Log)
-	o.Unredirected = true
-	return nil
+	m, err := local.New(local.Options{
+		Dir: state, CA: filepath.Join(state, "ca"), Plane: o, Operator: f.socket, Lifetime: f.lifetime, Log: o.Log,
+		Sidecars: cmp.Or(f.sidecars, "127.0.0.1:15010"), Signer: cmp.Or(f.signer, "127.0.0.1:15012"),
+	})
+	if err != nil {
+		return err
+	}
+	return m.Run(ctx)
+}
+
+// stateFolder is where what must outlive a restart is kept.
+func (f *serveFlags) stateFolder() (string, error) {
+	if f.state != "" {
+		return f.state, nil
+	}
+	state, err := defaultState(f.manifests)
+	if err != nil {
+		return "", fmt.Errorf("choosing where to keep the CA and the last good policies: %w; name a folder with --state", err)
+	}
+	return state, nil
 }
 
 // defaultState is where state is kept of a folder of manifests, by its path: in the user's state folder, which outlives
@@ -154,8 +185,8 @@ func defaultState(manifests string) (string, error) {
 	return filepath.Join(base, "heddle", filepath.Base(path)+"-"+hex.EncodeToString(sum[:4])), nil
 }
 
-// fromCluster watches an API server.
-func (f *serveFlags) fromCluster(o *controlplane.Options) error {
+// serveCluster watches an API server, and signs for its pods.
+func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) error {
 	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: f.kubeconfig, Context: f.context})
 	if err != nil {
 		return err
@@ -165,5 +196,19 @@ func (f *serveFlags) fromCluster(o *controlplane.Options) error {
 		return err
 	}
 	o.Source, o.Status, o.LastGood = cluster, cluster.Status, cluster.Revisions()
-	return nil
+	host, err := os.Hostname() // a pod's is its name
+	if err != nil {
+		return fmt.Errorf("choosing a name among the replicas: %w", err)
+	}
+	r := controlplane.Replica{
+		Plane: o, Client: cluster.Client(), Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
+	}
+	return r.Run(ctx)
+}
+
+// trustDomain checks the value of --trust-domain.
+func trustDomain(name string) error {
+	_, err := identity.ParseTrustDomain(name)
+	return err
 }

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/heddle-mesh/heddle/controlplane"
 )
 
 func TestTheStateOfAFolderIsInTheUsersStateFolderUnderItsOwnName(t *testing.T) {
@@ -39,12 +37,12 @@ func TestTheStateOfAFolderIsInTheUsersStateFolderUnderItsOwnName(t *testing.T) {
 	}
 	t.Setenv("HOME", "")
 	f := serveFlags{manifests: "x"}
-	if err := f.fromFolder(&controlplane.Options{}); err == nil || !strings.Contains(err.Error(), "--state") {
+	if _, err := f.stateFolder(); err == nil || !strings.Contains(err.Error(), "--state") {
 		t.Errorf("without a home: %v", err)
 	}
 	f.state = t.TempDir()
-	if err := f.fromFolder(&controlplane.Options{}); err != nil {
-		t.Errorf("without a home, with --state: %v", err)
+	if got, err := f.stateFolder(); err != nil || got != f.state {
+		t.Errorf("without a home, with --state: %s, %v", got, err)
 	}
 }
 

@@ -1,0 +1,208 @@
+package controlplane
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+// Operator answers whoever runs this control plane, on a unix socket that only that user may open: the kernel says who
+// calls, and no password or port is needed.
+//
+//	POST /v1/join      all that a sidecar of a pod needs to start, a join token included; not in a cluster
+//	GET  /v1/identity  anchors, the rotation, and every sidecar's certificate
+//	POST /v1/rotate    begin to move to another CA
+//	POST /v1/abort     turn a rotation back
+type Operator struct {
+	plane  *Plane
+	signer *Signer
+}
+
+// NewOperator makes what answers for a control plane and its signer.
+func NewOperator(p *Plane, s *Signer) *Operator { return &Operator{p, s} }
+
+// Join is all that the agent of a pod needs to begin with.
+type Join struct {
+	ID           string          `json:"id"` // the pod's SPIFFE ID
+	Token        string          `json:"token"`
+	Bundle       json.RawMessage `json:"bundle"` // the trust bundle (SPIFFE JWKS)
+	Signer       Endpoint        `json:"signer"`
+	ControlPlane Endpoint        `json:"controlPlane"`
+}
+
+// Endpoint is an address and the one SPIFFE ID that may answer there.
+type Endpoint struct {
+	Address string `json:"address"`
+	ID      string `json:"id"`
+}
+
+// Rotation says which CA to move to; without certificates it is a new root of our own. All is PEM.
+type Rotation struct {
+	Certificates string `json:"certificates,omitempty"` // the CA's own first
+	Key          string `json:"key,omitempty"`
+	Anchors      string `json:"anchors,omitempty"` // that the certificates lead to
+	JWTKey       string `json:"jwtKey,omitempty"`  // that signs tokens; none are signed without
+}
+
+// maxOrder bounds what an operator sends, in bytes.
+const maxOrder = 1 << 20
+
+// Run answers on the socket until ctx ends.
+func (o *Operator) Run(ctx context.Context, l net.Listener) error {
+	s := &http.Server{Handler: o.Handler(), ReadTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("answer operators: %w", err)
+	case <-ctx.Done():
+	}
+	err := s.Close()
+	<-ended
+	return err
+}
+
+// Handler answers one request.
+func (o *Operator) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/identity", o.facts)
+	mux.HandleFunc("POST /v1/join", o.join)
+	mux.HandleFunc("POST /v1/rotate", o.rotate)
+	mux.HandleFunc("POST /v1/abort", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, o.signer.Keeper().Abort(r.Context()))
+	})
+	return mux
+}
+
+func (o *Operator) facts(w http.ResponseWriter, _ *http.Request) {
+	f, err := o.signer.Facts()
+	answer(w, f, err)
+}
+
+func (o *Operator) join(w http.ResponseWriter, r *http.Request) {
+	var ask struct {
+		Pod string `json:"pod"`
+	}
+	if err := readOrder(w, r, &ask); err != nil {
+		answer(w, nil, err)
+		return
+	}
+	j, err := o.joining(r.Context(), ask.Pod)
+	answer(w, j, err)
+}
+
+func (o *Operator) joining(ctx context.Context, name string) (Join, error) {
+	key, ok := podNamed(name)
+	if !ok {
+		return Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
+	}
+	pod, err := o.plane.Pod(ctx, key)
+	if err != nil {
+		return Join{}, err
+	}
+	id, err := identity.ID(o.signer.ID().TrustDomain(), key.Namespace, pod.ServiceAccount)
+	if err != nil {
+		return Join{}, err
+	}
+	bundle, err := o.signer.bundle()
+	if err != nil {
+		return Join{}, err
+	}
+	text, err := identity.MarshalBundle(bundle)
+	if err != nil {
+		return Join{}, err
+	}
+	token, err := o.signer.Join(pod)
+	if err != nil {
+		return Join{}, err
+	}
+	return Join{
+		ID: id.String(), Token: token, Bundle: text,
+		Signer:       Endpoint{o.signer.Address(), o.signer.ID().String()},
+		ControlPlane: Endpoint{o.plane.options.Door.Listener.Addr().String(), o.signer.ServerID().String()},
+	}, nil
+}
+
+func (o *Operator) rotate(w http.ResponseWriter, r *http.Request) {
+	var to Rotation
+	if err := readOrder(w, r, &to); err != nil {
+		answer(w, nil, err)
+		return
+	}
+	var next *identity.Authority
+	if to.Certificates != "" {
+		var err error
+		next, err = identity.LoadAuthority(o.signer.ID().TrustDomain(), identity.Material{
+			Certificates: []byte(to.Certificates), Key: []byte(to.Key), Anchors: []byte(to.Anchors), JWTKey: []byte(to.JWTKey),
+		}, time.Now())
+		if err != nil {
+			answer(w, nil, err)
+			return
+		}
+	}
+	answer(w, struct{}{}, o.signer.Keeper().Rotate(r.Context(), next))
+}
+
+func readOrder(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	return nil
+}
+
+// answer writes what was asked for, or why there is none. A caller that has gone away is its own affair.
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		v = map[string]string{"message": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+// ListenPrivate makes a unix socket that only its owner may dial, in place of one that a killed process left.
+func ListenPrivate(path string) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listening for operators on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("closing %s to others: %w", path, err), l.Close())
+	}
+	return l, nil
+}
+
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking at the socket %s: %w", path, err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return fmt.Errorf("%s is in the way of the socket for operators and is no socket: remove it or choose another --socket", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return errors.Join(fmt.Errorf("another control plane serves on %s: stop it or choose another --socket", path), c.Close())
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("removing the stale socket %s: %w", path, err)
+	}
+	return nil
+}

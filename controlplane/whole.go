@@ -1,0 +1,73 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+)
+
+// Whole is a control plane with its signer, in one process.
+type Whole struct {
+	Plane    *Plane
+	Signer   *Signer
+	Operator net.Listener // of the operator's socket; nil: there is none
+}
+
+// Run runs all of it until ctx ends. The signer ends last: a sidecar that is sent away may need it to come back.
+func (w Whole) Run(ctx context.Context) error {
+	signing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, running := errgroup.WithContext(signing)
+	group.Go(func() error { return w.Signer.Run(running) })
+	if w.Operator != nil {
+		group.Go(func() error { return NewOperator(w.Plane, w.Signer).Run(running, w.Operator) })
+	}
+	group.Go(func() error {
+		defer stop()
+		serving, end := context.WithCancel(running)
+		defer end()
+		defer context.AfterFunc(ctx, end)()
+		return w.Plane.Run(serving)
+	})
+	return group.Wait()
+}
+
+// Replica is what one process does in a cluster.
+type Replica struct {
+	Plane    Options // its Door is set here
+	Client   kubernetes.Interface
+	Identity string        // among the replicas: the pod's name
+	Sidecars string        // address where sidecars get their configuration
+	Signer   string        // address where they get their identities
+	Operator string        // path of the operator's socket
+	Lifetime time.Duration // of certificates
+}
+
+// Run opens the addresses and serves until ctx ends.
+func (r Replica) Run(ctx context.Context) error {
+	signing, err := net.Listen("tcp", r.Signer)
+	if err != nil {
+		return fmt.Errorf("listening for what sidecars ask the signer: %w; choose another --signer", err)
+	}
+	door, err := net.Listen("tcp", r.Sidecars)
+	if err != nil {
+		return fmt.Errorf("listening for sidecars: %w; choose another --sidecars", err)
+	}
+	operator, err := ListenPrivate(r.Operator)
+	if err != nil {
+		return err
+	}
+	signer, err := NewClusterSigner(SignerOptions{
+		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime,
+		Registry: r.Plane.Registry, Log: r.Plane.Log,
+	}, ClusterOptions{r.Client, r.Identity})
+	if err != nil {
+		return err
+	}
+	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
+	return Whole{New(r.Plane), signer, operator}.Run(ctx)
+}
