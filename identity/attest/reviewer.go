@@ -25,7 +25,8 @@ const (
 	reviewTimeout = 10 * time.Second
 )
 
-// TokenReviews asks the API server about a token; client-go's AuthenticationV1().TokenReviews() does.
+// TokenReviews asks the API server about a token; client-go's AuthenticationV1().TokenReviews() does, from a client whose own
+// limit (rest.Config.QPS) is off: Global is in its place, and says so to whom it turns away.
 type TokenReviews interface {
 	Create(ctx context.Context, review *authenticationv1.TokenReview, o metav1.CreateOptions) (*authenticationv1.TokenReview, error)
 }

@@ -189,7 +189,7 @@ type Facts struct {
 
 // Anchor is a root that sidecars trust.
 type Anchor struct {
-	Key       string    `json:"key"` // its key identifier, in hex, by which leaves name their issuer
+	Name      string    `json:"name"` // identity.CertificateName, by which sidecars' leaves name who signed them
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
@@ -204,7 +204,7 @@ func (s *Server) Facts() (Facts, error) {
 	f := Facts{TrustDomain: bundle.TrustDomain().Name(), Fingerprint: identity.Fingerprint(bundle), Sidecars: s.connected.Sidecars()}
 	for _, root := range bundle.X509Authorities() {
 		f.Anchors = append(f.Anchors, Anchor{
-			hex.EncodeToString(root.SubjectKeyId), hex.EncodeToString(root.SerialNumber.Bytes()), root.NotBefore.UTC(), root.NotAfter.UTC(),
+			identity.CertificateName(root), hex.EncodeToString(root.SerialNumber.Bytes()), root.NotBefore.UTC(), root.NotAfter.UTC(),
 		})
 	}
 	if s.options.Progress != nil {
