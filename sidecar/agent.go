@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,22 +15,17 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/sidecar/relay"
 	"github.com/heddle-mesh/heddle/sidecar/sds"
 	"github.com/heddle-mesh/heddle/sidecar/workloadapi"
 )
 
-// Signer is what the agent asks of the control plane; identity/client has the real one.
+// Signer is what the agent asks of the control plane; [client.Client] is the real one.
 type Signer interface {
-	SVID(ctx context.Context, token string, csr []byte) (SVID, error)
+	SVID(ctx context.Context, token string, csr []byte) (client.SVID, error)
 	Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error)
 	JWT(ctx context.Context, audience []string) (string, error)
-}
-
-// SVID is an issued certificate with the bundle that was current then.
-type SVID struct {
-	Chain  []*x509.Certificate // the leaf first
-	Bundle *spiffebundle.Bundle
 }
 
 // Proxy is the Envoy to run; sidecar/envoy has the real one.

@@ -68,10 +68,9 @@ func (k key) pem() ([]byte, error) {
 
 // certificate is an X.509 SVID with its key.
 type certificate struct {
-	id       spiffeid.ID
-	chain    []*x509.Certificate // the leaf first
-	key      key
-	obtained time.Time
+	id    spiffeid.ID
+	chain []*x509.Certificate // the leaf first
+	key   key
 }
 
 func (c *certificate) expires() time.Time { return c.chain[0].NotAfter }
