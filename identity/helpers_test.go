@@ -64,3 +64,5 @@ func contains(t testing.TB, err error, part string) {
 		t.Errorf("got %v, want an error that says %q", err, part)
 	}
 }
+
+func otherDomain() (spiffeid.TrustDomain, error) { return ParseTrustDomain("elsewhere.example") }
