@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
 const (
@@ -122,7 +123,7 @@ func (a *Agent) poll(ctx context.Context) error {
 // agent itself goes by.
 func (a *Agent) taken() string {
 	if a.o.Proxy != nil {
-		return a.sds.Taken(bundleSecret)
+		return a.sds.Taken(bootstrap.BundleSecret)
 	}
 	_, b, _ := a.docs.current()
 	return identity.Fingerprint(b)
