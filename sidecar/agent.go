@@ -42,7 +42,7 @@ type Options struct {
 	BundleFile string      // SPIFFE trust bundle to start with; read again when it changes
 
 	TokenFile string // with the token that is shown at each attempt; read each time, since it rotates
-	JoinToken string // shown until the first certificate, which then renews itself
+	JoinToken Token  // shown until the first certificate, which then renews itself
 
 	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
 
@@ -85,7 +85,7 @@ func New(o Options) (*Agent, error) {
 		return nil, errors.New("make the agent: whose identity it keeps is not given")
 	case o.BundleFile == "":
 		return nil, errors.New("make the agent: no file with the trust bundle is given, so nobody could be trusted")
-	case (o.TokenFile == "") == (o.JoinToken == ""):
+	case (o.TokenFile == "") == o.JoinToken.IsZero():
 		return nil, errors.New("make the agent: want either a file with a token or a join token")
 	case o.SDS == "":
 		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")

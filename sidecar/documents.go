@@ -78,7 +78,7 @@ func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) erro
 		return fmt.Errorf("check the certificate that the signer issued: %w", err)
 	case id != d.id:
 		return fmt.Errorf("check the certificate that the signer issued: it is for %s, and this is %s", id, d.id)
-	case !c.key.private.PublicKey.Equal(c.chain[0].PublicKey):
+	case !c.key.private().PublicKey.Equal(c.chain[0].PublicKey):
 		return errors.New("check the certificate that the signer issued: it is for another key")
 	}
 	d.cert, d.bundle = c, b

@@ -83,7 +83,7 @@ func (a *Agent) token() (string, error) {
 		if c, _, _ := a.docs.current(); c != nil {
 			return "", nil
 		}
-		return a.o.JoinToken, nil
+		return a.o.JoinToken.value(), nil
 	}
 	text, err := readSmall(a.o.TokenFile, maxToken)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestAJoinTokenIsShownUntilTheFirstCertificateOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t, "web", time.Hour)
 		s.setAway(errAway)
-		_, stop := renewing(t, s, func(o *Options) { o.TokenFile, o.JoinToken = "", "join" })
+		_, stop := renewing(t, s, func(o *Options) { o.TokenFile, o.JoinToken = "", NewToken("join") })
 		defer stop()
 		time.Sleep(time.Second)
 		s.setAway(nil)

@@ -130,7 +130,7 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 		if err != nil {
 			return sidecar.Options{}, fmt.Errorf("--join-token-file: %w", err)
 		}
-		o.JoinToken = strings.TrimSpace(string(text))
+		o.JoinToken = sidecar.NewToken(strings.TrimSpace(string(text)))
 	}
 	if !s.noEnvoy {
 		p, err := s.proxy(ctx, plane, log)
