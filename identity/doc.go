@@ -56,6 +56,13 @@
 //	retiring      before the state is steady     it waits for all reports again
 //	any           between Next and storing       Next is asked again; nothing had followed from the answer
 //
+// And each proxy's agent, for its part,
+//
+//   - gives Envoy the bundle that came with a leaf before the leaf, or together with it;
+//   - puts a leaf in use at once, or never, and does not go back to an earlier one;
+//   - drops an answer if it was asked for before the last one that was put in use had come: a slow answer is an old one;
+//   - reports what its Envoy has acknowledged, bundle and leaf, and not what it has handed over.
+//
 // The keys of the old authority may be destroyed when the state is steady again, not before: [State.Abort] may need them.
 // A State that cannot be read, or that names an authority whose keys are not there, is an error for people to mend, and
 // never a reason to make a new CA.

@@ -57,6 +57,10 @@ type Observation struct {
 	// is in Proxies. An observer that lost its memory says when it began anew; one that knows all proxies from
 	// elsewhere (the API server's list of pods) may say a time long ago. The zero value remembers nothing.
 	Remembers time.Time
+	// Published is since when the bundle of [State.Bundle], and no other, is handed out to whoever asks. A driver that
+	// begins anew publishes it again. Zero: not yet. Only what a proxy reports after it is counted: before, it may have been given
+	// another bundle since.
+	Published time.Time
 	Proxies   []ProxyObservation
 	Limits    Limits // as configured now; they may have grown
 }
@@ -68,11 +72,13 @@ type ProxyObservation struct {
 	// LastSeen is its last contact; if none is known, when the observer began to know of it. Zero: it is never held for
 	// gone.
 	LastSeen time.Time
-	// Taken is the fingerprint of the bundle that its Envoy has in use, as reported; of one that has had its first leaf
-	// and not reported yet, of the bundle that came with it, since it has no other. Empty: not known.
-	Taken       string
-	Authority   string    // who signed the leaf that it showed last; empty if not known
-	LeafExpires time.Time // when that leaf does, or the last one that was issued to it, whichever is later
+	// Reported is when it last reported: Taken, the fingerprint of the bundle that its Envoy has in use, and Authority,
+	// who signed the leaf that its Envoy has in use. One that has had its first leaf just now has reported by that the
+	// bundle that came with it, since it has no other.
+	Reported         time.Time
+	Taken, Authority string
+	Issued           string    // who signed the leaf that it was issued last; it may be on its way still. Empty: not known
+	LeafExpires      time.Time // when the one in use does, or the one issued last, whichever is later
 }
 
 // Wait is why a rotation stands where it is, for people.
@@ -192,11 +198,13 @@ func (s State) Next(o Observation) (State, []Wait) {
 	}
 	s = s.lengthened(o.Limits)
 	var waits []Wait
-	switch s.Phase {
-	case Introducing, Retiring:
-		waits = s.waitForBundle(o)
-	case Signing:
+	switch {
+	case o.Published.Before(s.Entered):
+		waits = []Wait{{For: "the bundle " + short(s.Bundle()) + " to be published"}}
+	case s.Phase == Signing:
 		waits = s.waitForLeaves(o)
+	default:
+		waits = s.waitForBundle(o)
 	}
 	if len(waits) > 0 {
 		return s, waits
@@ -220,7 +228,7 @@ func (s State) waitForBundle(o Observation) []Wait {
 		waits = append(waits, w)
 	}
 	return s.waitForProxies(waits, "proxies to take the bundle "+short(s.Bundle()), o, func(p ProxyObservation) bool {
-		return p.Taken != s.Bundle()
+		return p.Taken != s.Bundle() || !p.Reported.After(o.Published)
 	})
 }
 
@@ -233,15 +241,17 @@ func (s State) waitForLeaves(o Observation) []Wait {
 		waits = append(waits, Wait{For: "tokens of authority " + short(s.Current.Authority) + " to expire", Until: tokens})
 	}
 	leaves := s.Entered.Add(s.LongestLeaf + s.Slack)
-	if !o.Now.Before(leaves) {
-		return waits
-	}
-	if w, blind := s.waitForMemory(o); blind {
+	expired := !o.Now.Before(leaves)
+	if w, blind := s.waitForMemory(o); blind && !expired {
 		w.Until = leaves
 		waits = append(waits, w)
 	}
 	return s.waitForProxies(waits, "leaves of authority "+short(s.Current.Authority)+" to be replaced or to expire", o, func(p ProxyObservation) bool {
-		return p.Authority != s.Successor.Authority
+		if expired { // but what is seen to live counts, whatever the clock says
+			old := p.Authority == s.Current.Authority || p.Issued == s.Current.Authority
+			return old && o.Now.Before(p.LeafExpires.Add(s.Slack))
+		}
+		return p.Authority != s.Successor.Authority || !p.Reported.After(o.Published) || p.Issued == s.Current.Authority
 	})
 }
 
