@@ -1,0 +1,150 @@
+package keep
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	kjson "sigs.k8s.io/json"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+// documentVersion is that of what is written. A later one is refused, never read by halves.
+const documentVersion = 1
+
+// document is the CA as it is stored. It must stay readable for later versions.
+type document struct {
+	Version int            `json:"version"`
+	State   identity.State `json:"state"`
+	// Before is the fingerprint of the bundle before the last change of the state: who wrote that may have died before
+	// it wrote the new bundle.
+	Before      string              `json:"before,omitempty"`
+	Authorities map[string]material `json:"authorities"` // by name
+}
+
+// material is identity.Material as text.
+type material struct {
+	Certificates string `json:"certificates"`
+	Key          string `json:"key"`
+	Anchors      string `json:"anchors,omitempty"`
+	JWTKey       string `json:"jwtKey,omitempty"`
+}
+
+// ca is a document that was read, with its authorities. It is immutable.
+type ca struct {
+	state       identity.State
+	before      string
+	authorities map[string]*identity.Authority
+	bundle      *spiffebundle.Bundle
+}
+
+// first makes a CA with one authority.
+func first(a *identity.Authority, now time.Time) (*ca, error) {
+	state, err := identity.NewState(party(a), now)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(state, "", map[string]*identity.Authority{a.Name(): a})
+}
+
+func party(a *identity.Authority) identity.Party {
+	return identity.Party{Authority: a.Name(), Bundle: identity.Fingerprint(a.Bundle())}
+}
+
+// assemble holds a state against the authorities that it names, and leaves out others.
+func assemble(state identity.State, before string, authorities map[string]*identity.Authority) (*ca, error) {
+	if err := state.Valid(); err != nil {
+		return nil, err
+	}
+	c := &ca{state: state, before: before, authorities: map[string]*identity.Authority{}}
+	for _, p := range []identity.Party{state.Current, state.Successor} {
+		if p.Authority == "" {
+			continue
+		}
+		a := authorities[p.Authority]
+		if a == nil {
+			return nil, fmt.Errorf("authority %.16s, which the rotation names, is not there", p.Authority)
+		}
+		if party(a) != p {
+			return nil, fmt.Errorf("authority %.16s is not as the rotation names it", p.Authority)
+		}
+		c.authorities[p.Authority] = a
+	}
+	for _, name := range state.Trusted() {
+		b := c.authorities[name].Bundle()
+		if c.bundle == nil {
+			c.bundle = b
+			continue
+		}
+		both, err := identity.Merge(c.bundle, b)
+		if err != nil {
+			return nil, err
+		}
+		c.bundle = both
+	}
+	if identity.Fingerprint(c.bundle) != state.Bundle() {
+		return nil, errors.New("its authorities do not make the bundle that the rotation names")
+	}
+	return c, nil
+}
+
+func (c *ca) signer() *identity.Authority { return c.authorities[c.state.Signer()] }
+
+// moved is the CA after a step of its rotation.
+func (c *ca) moved(state identity.State) (*ca, error) {
+	return assemble(state, c.state.Bundle(), c.authorities)
+}
+
+// encode writes a CA with its keys.
+func (c *ca) encode() ([]byte, error) {
+	d := document{Version: documentVersion, State: c.state, Before: c.before, Authorities: map[string]material{}}
+	for name, a := range c.authorities {
+		m, err := a.Material()
+		if err != nil {
+			return nil, err
+		}
+		d.Authorities[name] = material{string(m.Certificates), string(m.Key), string(m.Anchors), string(m.JWTKey)}
+	}
+	return json.Marshal(d)
+}
+
+// decode reads what encode wrote. No error holds any of it.
+func decode(td spiffeid.TrustDomain, text []byte, now time.Time) (*ca, error) {
+	var d document
+	strict, err := kjson.UnmarshalStrict(text, &d)
+	switch {
+	case err != nil || len(strict) > 0:
+		return nil, errors.New("it is not the JSON that was written") // not err: it may quote what it read
+	case d.Version != documentVersion:
+		return nil, fmt.Errorf("it is of version %d, and this program knows %d", d.Version, documentVersion)
+	}
+	authorities := map[string]*identity.Authority{}
+	for name, m := range d.Authorities {
+		a, err := identity.LoadAuthority(td, identity.Material{
+			Certificates: []byte(m.Certificates), Key: []byte(m.Key), Anchors: []byte(m.Anchors), JWTKey: []byte(m.JWTKey),
+		}, now)
+		if err != nil {
+			return nil, err
+		}
+		if a.Name() != name {
+			return nil, fmt.Errorf("an authority is not the one that it is filed as, %.16s", name)
+		}
+		authorities[name] = a
+	}
+	return assemble(d.State, d.Before, authorities)
+}
+
+// trust is what everybody may know.
+type trust struct {
+	Fingerprint string
+	Bundle      []byte // SPIFFE JWKS
+}
+
+func (c *ca) trust() (trust, error) {
+	text, err := identity.MarshalBundle(c.bundle)
+	return trust{Fingerprint: c.state.Bundle(), Bundle: text}, err
+}
