@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,22 +15,17 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/sidecar/relay"
 	"github.com/heddle-mesh/heddle/sidecar/sds"
 	"github.com/heddle-mesh/heddle/sidecar/workloadapi"
 )
 
-// Signer is what the agent asks of the control plane; identity/client has the real one.
+// Signer is what the agent asks of the control plane; [client.Client] is the real one.
 type Signer interface {
-	SVID(ctx context.Context, token string, csr []byte) (SVID, error)
+	SVID(ctx context.Context, token string, csr []byte) (client.SVID, error)
 	Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error)
 	JWT(ctx context.Context, audience []string) (string, error)
-}
-
-// SVID is an issued certificate with the bundle that was current then.
-type SVID struct {
-	Chain  []*x509.Certificate // the leaf first
-	Bundle *spiffebundle.Bundle
 }
 
 // Proxy is the Envoy to run; sidecar/envoy has the real one.
@@ -48,7 +42,7 @@ type Options struct {
 	BundleFile string      // SPIFFE trust bundle to start with; read again when it changes
 
 	TokenFile string // with the token that is shown at each attempt; read each time, since it rotates
-	JoinToken string // shown until the first certificate, which then renews itself
+	JoinToken Token  // shown until the first certificate, which then renews itself
 
 	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
 
@@ -91,7 +85,7 @@ func New(o Options) (*Agent, error) {
 		return nil, errors.New("make the agent: whose identity it keeps is not given")
 	case o.BundleFile == "":
 		return nil, errors.New("make the agent: no file with the trust bundle is given, so nobody could be trusted")
-	case (o.TokenFile == "") == (o.JoinToken == ""):
+	case (o.TokenFile == "") == o.JoinToken.IsZero():
 		return nil, errors.New("make the agent: want either a file with a token or a join token")
 	case o.SDS == "":
 		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")

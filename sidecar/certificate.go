@@ -21,8 +21,9 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 )
 
-// key is a private key that cannot be printed, neither by a careless log line nor by a panic.
-type key struct{ private *ecdsa.PrivateKey }
+// key is a private key that cannot be printed, neither by a careless log line nor by a panic. It is behind a function
+// because fmt does not ask what is in an unexported field how it wants to be printed, and follows some pointers.
+type key struct{ private func() *ecdsa.PrivateKey }
 
 // newKey makes a P-256 key, the only kind that Envoy accepts of the elliptic curves.
 func newKey() (key, error) {
@@ -30,7 +31,7 @@ func newKey() (key, error) {
 	if err != nil {
 		return key{}, fmt.Errorf("make a private key: %w", err)
 	}
-	return key{k}, nil
+	return key{func() *ecdsa.PrivateKey { return k }}, nil
 }
 
 // Format prints the same for every verb.
@@ -40,11 +41,11 @@ func (key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(private key)
 func (key) MarshalText() ([]byte, error) { return nil, errors.New("a private key is not written down") }
 
 // Public and Sign make it a [crypto.Signer] for TLS.
-func (k key) Public() crypto.PublicKey { return k.private.Public() }
+func (k key) Public() crypto.PublicKey { return k.private().Public() }
 
 // Sign signs a digest.
 func (k key) Sign(random io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
-	return k.private.Sign(random, digest, o)
+	return k.private().Sign(random, digest, o)
 }
 
 // request gives the CSR (PKCS #10, DER). It holds the public key and nothing else: who asks is found out by the signer.
@@ -56,7 +57,7 @@ func (k key) request() ([]byte, error) {
 	return der, nil
 }
 
-func (k key) pkcs8() ([]byte, error) { return x509.MarshalPKCS8PrivateKey(k.private) }
+func (k key) pkcs8() ([]byte, error) { return x509.MarshalPKCS8PrivateKey(k.private()) }
 
 func (k key) pem() ([]byte, error) {
 	der, err := k.pkcs8()
@@ -68,10 +69,9 @@ func (k key) pem() ([]byte, error) {
 
 // certificate is an X.509 SVID with its key.
 type certificate struct {
-	id       spiffeid.ID
-	chain    []*x509.Certificate // the leaf first
-	key      key
-	obtained time.Time
+	id    spiffeid.ID
+	chain []*x509.Certificate // the leaf first
+	key   key
 }
 
 func (c *certificate) expires() time.Time { return c.chain[0].NotAfter }

@@ -64,24 +64,24 @@ func (d *documents) wait(ctx context.Context) bool {
 	}
 }
 
-// takeCertificate replaces the certificate, and the bundle by the one that came with it. What does not fit together is
-// refused before anybody sees it: Envoy would refuse it as well, and every bundle after it.
+// takeCertificate replaces the certificate, and the bundle by the one that came with it, unless there is a newer one. What
+// does not fit together is refused before anybody sees it: Envoy would refuse it as well, and every bundle after it.
 func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bundle != nil && older(b, d.bundle) {
+		b = d.bundle
+	}
 	id, err := identity.VerifyLeaf(c.chain, b, time.Now())
 	switch {
 	case err != nil:
 		return fmt.Errorf("check the certificate that the signer issued: %w", err)
 	case id != d.id:
 		return fmt.Errorf("check the certificate that the signer issued: it is for %s, and this is %s", id, d.id)
-	case !c.key.private.PublicKey.Equal(c.chain[0].PublicKey):
+	case !c.key.private().PublicKey.Equal(c.chain[0].PublicKey):
 		return errors.New("check the certificate that the signer issued: it is for another key")
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.bundle == nil || !older(b, d.bundle) {
-		d.bundle = b
-	}
-	d.cert = c
+	d.cert, d.bundle = c, b
 	return d.changedLocked()
 }
 

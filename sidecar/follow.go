@@ -2,9 +2,11 @@ package sidecar
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
 const (
@@ -12,6 +14,7 @@ const (
 	fileInterval = 5 * time.Second
 	// pollPace bounds how often the signer is asked when it answers at once.
 	pollPace = time.Second
+	maxPause = 30 * time.Second
 )
 
 // watchFile takes the bundle from the file whenever that changes. Looking at a few kilobytes now and then sees every kind of
@@ -56,8 +59,7 @@ func (a *Agent) followBundle(ctx context.Context) error {
 			wait = pollPace - time.Since(began)
 		} else {
 			failures++
-			c, _, _ := a.docs.current()
-			wait = retry(failures, left(c), 0)
+			wait = pause(failures, rand.Float64())
 		}
 		select {
 		case <-time.After(wait):
@@ -66,6 +68,13 @@ func (a *Agent) followBundle(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pause is how long to wait after so many failures in a row: doubled from one second up to half a minute, and up to a half
+// of it left to chance, which is from 0 to 1.
+func pause(failures int, chance float64) time.Duration {
+	longest := pollPace << min(failures-1, 5)
+	return time.Duration(float64(min(longest, maxPause)) * (1 - chance/2))
 }
 
 // poll asks once. It returns early, without an error, when there is something new to report.
@@ -114,7 +123,7 @@ func (a *Agent) poll(ctx context.Context) error {
 // agent itself goes by.
 func (a *Agent) taken() string {
 	if a.o.Proxy != nil {
-		return a.sds.Taken(bundleSecret)
+		return a.sds.Taken(bootstrap.BundleSecret)
 	}
 	_, b, _ := a.docs.current()
 	return identity.Fingerprint(b)

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
 // health is how the agent's errands go.
@@ -86,7 +87,7 @@ func (a *Agent) Status(ctx context.Context) Status {
 		}
 	}
 	if b != nil {
-		s.Bundle, s.Taken = identity.Fingerprint(b), a.sds.Taken(bundleSecret)
+		s.Bundle, s.Taken = identity.Fingerprint(b), a.sds.Taken(bootstrap.BundleSecret)
 	}
 	switch {
 	case c == nil:

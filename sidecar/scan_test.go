@@ -41,7 +41,7 @@ func noSecrets(t testing.TB, a *Agent, where, text string) {
 	t.Helper()
 	c, _, _ := a.docs.current()
 	der, pem := must(c.key.pkcs8()), must(c.key.pem())
-	scalar := must(c.key.private.Bytes())
+	scalar := must(c.key.private().Bytes())
 	for what, secret := range map[string][]byte{
 		"the mark of a private key": []byte("PRIVATE KEY-----"),
 		"the same in base64":        []byte(base64.StdEncoding.EncodeToString([]byte("-----BEGIN PRIVATE KEY-----\n")))[:36],

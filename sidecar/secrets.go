@@ -9,15 +9,10 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
-// Names of the secrets, the same beside every Envoy. They are those of injector/bootstrap.
-const (
-	certificateSecret = "default"
-	bundleSecret      = "bundle"
-)
-
-func secretNames() []string { return []string{certificateSecret, bundleSecret} }
+func secretNames() []string { return []string{bootstrap.CertificateSecret, bootstrap.BundleSecret} }
 
 type versioned struct {
 	version string
@@ -34,7 +29,7 @@ func envoySecrets(c *certificate, b *spiffebundle.Bundle) ([]versioned, error) {
 			return nil, err
 		}
 		out = append(out, versioned{identity.Fingerprint(b), &tlsv3.Secret{
-			Name: bundleSecret,
+			Name: bootstrap.BundleSecret,
 			Type: &tlsv3.Secret_ValidationContext{ValidationContext: context},
 		}})
 	}
@@ -44,7 +39,7 @@ func envoySecrets(c *certificate, b *spiffebundle.Bundle) ([]versioned, error) {
 			return nil, err
 		}
 		out = append(out, versioned{c.version(), &tlsv3.Secret{
-			Name: certificateSecret,
+			Name: bootstrap.CertificateSecret,
 			Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 				CertificateChain: inline(identity.CertificatesPEM(c.chain)),
 				PrivateKey:       inline(private), // Envoy's dumps redact it

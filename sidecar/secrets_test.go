@@ -39,8 +39,8 @@ func get(address string) error {
 	return err
 }
 
-// peer gives the certificate that the mTLS listener shows to a client with the identity of the agent.
-func peer(t *testing.T, a *Agent, address string) *tls.ConnectionState {
+// shown gives the certificate that the mTLS listener shows to a client with the identity of the agent.
+func shown(t *testing.T, a *Agent, address string) *tls.ConnectionState {
 	t.Helper()
 	c := a.docs.tls(a.o.ID)
 	c.NextProtos = []string{"h2"}
@@ -57,7 +57,7 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 	s := newSigner(t, "web", 4*time.Second)
 	a, e := start(t, s)
 	s.waitTaken()
-	first := peer(t, a, e.mtls).PeerCertificates[0].SerialNumber.String()
+	first := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.String()
 
 	// Load on connections that stay, while certificates are renewed every two seconds and the root is replaced.
 	const clients, rate = 4, 25 * time.Millisecond
@@ -109,7 +109,7 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 	s.ca = next
 	s.mu.Unlock()
 	eventually(t, "a certificate by the new root", func() bool {
-		return peer(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil
+		return shown(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil
 	})
 	s.trust(next.Bundle())
 	s.waitTaken()
@@ -124,7 +124,7 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 	if got := e.stat("cluster.next.upstream_cx_total"); got > 2*clients {
 		t.Errorf("Envoy made %d connections to the next hop", got)
 	}
-	if last := peer(t, a, e.mtls).PeerCertificates[0].SerialNumber.String(); last == first {
+	if last := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.String(); last == first {
 		t.Error("the certificate on the wire is still the first")
 	}
 	if refused := a.sds.Refused(); len(refused) != 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
 )
 
 // signer is a CA that can be away, rotate, and remembers what it was shown. It belongs to one agent.
@@ -91,20 +92,20 @@ func (s *signer) asked() []time.Time {
 	return append([]time.Time(nil), s.attempts...)
 }
 
-func (s *signer) SVID(ctx context.Context, token string, csr []byte) (SVID, error) {
+func (s *signer) SVID(ctx context.Context, token string, csr []byte) (client.SVID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.attempts = append(s.attempts, time.Now())
 	s.tokens = append(s.tokens, token)
 	if s.away != nil {
-		return SVID{}, s.away
+		return client.SVID{}, s.away
 	}
 	public, err := identity.CheckCSR(csr, s.id)
 	if err != nil {
-		return SVID{}, err
+		return client.SVID{}, err
 	}
 	chain, err := s.ca.Issue(ctx, identity.Request{ID: s.id, Key: public, Pod: "pod-1", Lifetime: s.lifetime})
-	return SVID{chain, s.trusted}, err
+	return client.SVID{Chain: chain, Bundle: s.trusted}, err
 }
 
 func (s *signer) Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error) {
