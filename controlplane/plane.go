@@ -146,7 +146,7 @@ func (p *Plane) serve(ctx context.Context, m *metrics) error {
 	case err != nil:
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
-	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved})
+	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, Saved: saved, Unredirected: p.options.Unredirected})
 	p.publisher = newPublisher(state, p.store, m, p.log)
 
 	socket, err := listenPrivate(p.options.Socket)
