@@ -154,6 +154,7 @@ func (p *Plane) serve(ctx context.Context, m *metrics) error {
 		return err
 	}
 	server := p.server()
+	p.publisher.sendAway = server.ads.Return
 	group, running := errgroup.WithContext(ctx)
 	answering, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
 	saving, stopSaver := context.WithCancel(context.WithoutCancel(ctx))

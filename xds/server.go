@@ -89,7 +89,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	draining chan struct{}
-	streams  map[string]int // by proxy
+	streams  map[string]map[*stream]struct{} // by proxy
 }
 
 // NewServer gives a Server to be registered with a grpc.Server made with ServerOptions.
@@ -103,7 +103,7 @@ func NewServer(o Options) *Server {
 		},
 		accepts:  rate.NewLimiter(o.Accepts, o.Burst),
 		draining: make(chan struct{}),
-		streams:  map[string]int{},
+		streams:  map[string]map[*stream]struct{}{},
 	}
 }
 
@@ -160,21 +160,37 @@ func (s *Server) admit() error {
 	return nil
 }
 
-// enter counts a proxy's streams.
-func (s *Server) enter(proxy string) error {
+// Return ends the streams of a proxy without fault. It comes back, and Options.Connect is asked anew what it sees.
+func (s *Server) Return(proxy string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.streams[proxy] >= s.opts.MaxStreams {
+	for st := range s.streams[proxy] {
+		select {
+		case st.over <- struct{}{}:
+		default: // it was told before
+		}
+	}
+}
+
+// enter counts a proxy's streams.
+func (s *Server) enter(proxy string, st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streams[proxy]) >= s.opts.MaxStreams {
 		return status.Errorf(codes.ResourceExhausted, "proxy %q has %d streams already", proxy, s.opts.MaxStreams)
 	}
-	s.streams[proxy]++
+	if s.streams[proxy] == nil {
+		s.streams[proxy] = map[*stream]struct{}{}
+	}
+	s.streams[proxy][st] = struct{}{}
 	return nil
 }
 
-func (s *Server) leave(proxy string) {
+func (s *Server) leave(proxy string, st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.streams[proxy]--; s.streams[proxy] == 0 {
+	delete(s.streams[proxy], st)
+	if len(s.streams[proxy]) == 0 {
 		delete(s.streams, proxy)
 	}
 }
