@@ -34,7 +34,12 @@ type Options struct {
 
 	Warming       time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
 	Grace         time.Duration // between the last route to a cluster and the cluster's removal; default 5 s
-	RefusalQuorum int           // proxies that must refuse a version until nobody gets it; default 2
+	// RefusalQuorum is how many proxies must refuse a version until nobody gets it; default 2, and fewer where fewer see it.
+	// One alone may be odd. It is no share of the fleet, because refusals are no vote: a version that two cannot use is one
+	// that some part of the fleet cannot, and each proxy that is asked first gives up a whole response for it. What is
+	// served instead some proxy accepted before; where there is nothing like that, what others run is not taken away. So
+	// two proxies that lie can hold a change up, which the policy's status tells, and cannot make one.
+	RefusalQuorum int
 
 	MaxNames   int        // of one type on one stream; default 50,000
 	MaxStreams int        // of one proxy at once; default 4: an old one may linger when a proxy reconnects
