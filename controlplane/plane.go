@@ -167,10 +167,13 @@ func (p *Plane) serve(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("loading the last good policies: %w", err)
 	}
-	state := mesh.New(mesh.Options{Namespace: p.options.Namespace, TrustDomain: p.options.TrustDomain.Name(), Saved: saved})
+	state := mesh.New(mesh.Options{
+		Namespace: p.options.Namespace, TrustDomain: p.options.TrustDomain.Name(), Saved: saved, Unredirected: p.options.Unredirected,
+	})
 	p.publisher = newPublisher(state, p.store, p.metrics, p.log)
 
 	server := p.server()
+	p.publisher.sendAway = server.ads.Return
 	group, running := errgroup.WithContext(ctx)
 	answering, stopLoop := context.WithCancel(context.WithoutCancel(ctx))
 	saving, stopSaver := context.WithCancel(context.WithoutCancel(ctx))

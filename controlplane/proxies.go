@@ -144,14 +144,7 @@ func (p *publisher) attach(who peer, capture translator.Capture) ([]xds.Layer, e
 
 // arrive publishes a sidecar's own layer, and its zone's and node's if it is the first there.
 func (p *publisher) arrive(px *proxy) {
-	for _, at := range places(px.at) {
-		p.locations[at]++
-		if p.locations[at] == 1 {
-			for _, k := range p.state.Services() {
-				p.endpointsNear(p.state.Endpoints(k), k, at)
-			}
-		}
-	}
+	p.occupy(px.at)
 	p.inbound(px)
 	if !px.capture.Redirected() {
 		for _, k := range p.state.Services() {
@@ -172,13 +165,43 @@ func (p *publisher) detach(pod model.Key) {
 	}
 	delete(p.proxies, pod)
 	p.drop(podLayer(pod))
-	for _, at := range places(px.at) {
+	p.vacate(px.at)
+	p.flush()
+}
+
+// occupy publishes what only the callers at a place see, if there were none.
+func (p *publisher) occupy(at model.Location) {
+	for _, at := range places(at) {
+		p.locations[at]++
+		if p.locations[at] == 1 {
+			for _, k := range p.state.Services() {
+				p.endpointsNear(p.state.Endpoints(k), k, at)
+			}
+		}
+	}
+}
+
+// vacate takes it away, if there are none any more.
+func (p *publisher) vacate(at model.Location) {
+	for _, at := range places(at) {
 		if p.locations[at]--; p.locations[at] == 0 {
 			delete(p.locations, at)
 			p.drop(placeLayer(at))
 		}
 	}
-	p.flush()
+}
+
+// move has a sidecar follow its pod's node to another zone: the labels of a node may come later than its pods. Its stream
+// sees what it saw at its start, so it ends, and the sidecar comes back.
+func (p *publisher) move(px *proxy) {
+	at, known := p.state.Location(px.pod)
+	if !known || at == px.at {
+		return
+	}
+	p.occupy(at)
+	p.vacate(px.at)
+	px.at = at
+	p.sendAway(px.pod.String())
 }
 
 // places are the locations that a proxy may have endpoints of its own for: its zone, and its node.

@@ -27,6 +27,7 @@ type publisher struct {
 	published map[xds.Layer]map[unit]refs
 	checkers  map[model.Key][]*checker           // by pod
 	streaks   map[model.HealthReport]*time.Timer // by the report that ends a streak
+	sendAway  func(proxy string)                 // ends its streams, so that it comes back
 	pending   map[xds.Layer]*xds.Update
 }
 
@@ -47,6 +48,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 		published: map[xds.Layer]map[unit]refs{},
 		checkers:  map[model.Key][]*checker{},
 		streaks:   map[model.HealthReport]*time.Timer{},
+		sendAway:  func(string) {},
 		pending:   map[xds.Layer]*xds.Update{},
 	}
 }
@@ -64,6 +66,7 @@ func (p *publisher) changes(ch mesh.Changes) {
 	}
 	for _, k := range ch.Workloads {
 		if px := p.proxies[k]; px != nil {
+			p.move(px)
 			p.inbound(px)
 		}
 		p.tellChecks(k)

@@ -54,9 +54,9 @@ func (m *Mesh) Sidecar(ctx context.Context, o SidecarOptions) (*Sidecar, error) 
 	}
 	address := m.door.Addr().String()
 	options := sidecar.Options{
-		ID: id, BundleFile: m.bundleFile(), JoinToken: token, SDS: filepath.Join(s.dir, "sds"),
+		ID: id, BundleFile: m.bundleFile(), JoinToken: sidecar.NewToken(token), SDS: filepath.Join(s.dir, "sds"),
 		Connect: func(t sidecar.Trust) sidecar.Signer {
-			return asking{client.New(client.Options{Address: m.signer.Address(), Signer: m.signer.ID(), Bundle: t.Bundle, Certificate: t.Certificate})}
+			return client.New(client.Options{Address: m.signer.Address(), Signer: m.signer.ID(), Bundle: t.Bundle, Certificate: t.Certificate})
 		},
 		WorkloadAPI: o.WorkloadAPI, Log: o.Log,
 	}
@@ -80,12 +80,4 @@ func (m *Mesh) Sidecar(ctx context.Context, o SidecarOptions) (*Sidecar, error) 
 func (s *Sidecar) Run(ctx context.Context) error {
 	defer os.RemoveAll(s.dir)
 	return s.agent.Run(ctx)
-}
-
-// asking is the signer's client as an agent wants it.
-type asking struct{ *client.Client }
-
-func (a asking) SVID(ctx context.Context, token string, csr []byte) (sidecar.SVID, error) {
-	got, err := a.Client.SVID(ctx, token, csr)
-	return sidecar.SVID(got), err
 }

@@ -76,19 +76,29 @@ func (s *State) claimAll(svc *service, by claim, wants []netip.AddrPort) {
 	svc.claimed, svc.wants = by, wants
 }
 
-// wants lists the addresses that a Service needs listeners at: its own, or those of its pods if it has none.
-func wants(svc *model.Service, instances []model.Instance) []netip.AddrPort {
+// listenerAt is where the listener for a destination stands, as far as others could want to stand there.
+func (s *State) listenerAt(destination netip.AddrPort) netip.AddrPort {
+	if !s.options.Unredirected {
+		return destination
+	}
+	last := destination.Addr().AsSlice()
+	last = last[len(last)-2:]
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, last[0], last[1]}), destination.Port())
+}
+
+// wants lists where a Service needs listeners: at its own addresses, or at those of its pods if it has none.
+func (s *State) wants(svc *model.Service, instances []model.Instance) []netip.AddrPort {
 	if svc == nil {
 		return nil
 	}
 	var all []netip.AddrPort
 	for _, a := range svc.Addresses {
 		for _, p := range svc.Ports {
-			all = append(all, netip.AddrPortFrom(a, p.Number))
+			all = append(all, s.listenerAt(netip.AddrPortFrom(a, p.Number)))
 		}
 	}
 	for _, i := range instances {
-		all = append(all, i.Address)
+		all = append(all, s.listenerAt(i.Address))
 	}
 	return all
 }

@@ -13,6 +13,7 @@
 //	reach       slices, pods, nodes and health become endpoints, hops and instances             reach.go, health.go
 //	traffic     policies become one resolved Traffic per Service and audience                   traffic.go, targets.go
 //	views       Endpoints, Outbound and Workload are put together and compared                  views.go, workload.go, inbound.go
+//	            (of a Service with a pod whose health check is gone, reach is made anew before)
 //	report      writers of policies are told what has effect, and what has to be saved          status.go, notices.go
 //
 // What a field of the policy language becomes stands in the file of its name: retries.go, match.go and so on.

@@ -100,6 +100,33 @@ func TestOfTwoServicesWithOneAddressTheOlderHasIt(t *testing.T) {
 	want(t, "changed", ch.Outbounds, []View{{Key: key("shop/copy")}, {Key: web}})
 }
 
+func TestWithoutRedirectionTheOlderHasTheLastTwoBytesOfAnAddress(t *testing.T) {
+	younger := aService("shop/copy", "10.97.0.1", func(s *model.Service) { s.Created = day(2) })
+	older := aService("shop/web", "10.96.0.1", ports(number(80, model.HTTP), number(81, model.HTTP)))
+	headless := aService("shop/db", "", func(s *model.Service) { s.Kind, s.Created = model.Headless, day(1) })
+	slice := &model.Slice{Key: key("shop/x"), Service: "db", Ports: []model.SlicePort{{Name: "http", Number: 81}},
+		Endpoints: []model.SliceEndpoint{at("", "10.1.0.1"), at("", "10.1.0.2")}}
+	s := New(Options{Unredirected: true})
+	addresses := func(name string) []netip.Addr { return s.Outbound(View{Key: key(name)}).Ports[0].Addresses }
+	s.Apply(events(younger, headless, slice))
+	want(t, "alone", addresses("shop/copy"), younger.Addresses)
+
+	ch := s.Apply(events(older))
+	want(t, "older", addresses("shop/web"), older.Addresses)
+	want(t, "younger", addresses("shop/copy"), nil)
+	want(t, "a pod whose address ends the same", instances(s, "shop/db"), []string{"80 10.1.0.2:81 plain"})
+	want(t, "notices", ch.Notices, []Notice{{"Service", key("shop/copy"),
+		"without redirection it cannot be called at 10.97.0.1:80: the last two bytes of an address count, and Service shop/web, which is older, has the same; give one of the two another address"}})
+
+	s.Apply(gone(older))
+	want(t, "it comes back", addresses("shop/copy"), younger.Addresses)
+	want(t, "notices", s.Notices(), nil)
+
+	redirected := meshOf(younger, older)
+	want(t, "with redirection", redirected.Outbound(View{Key: key("shop/copy")}).Ports[0].Addresses, younger.Addresses)
+	want(t, "notices", redirected.Notices(), nil)
+}
+
 func TestAHeadlessServiceTakesNoServicesAddress(t *testing.T) {
 	headless := aService("evil/db", "", func(s *model.Service) { s.Kind, s.Created = model.Headless, day(1) })
 	s := meshOf(headless, &model.Slice{Key: key("evil/x"), Service: "db", Ports: []model.SlicePort{{Name: "http", Number: 80}},

@@ -49,7 +49,7 @@ func (s *State) updateReach(key model.Key) {
 	if !slices.Equal(before.hops, now.hops) || !slices.Equal(before.instances, now.instances) || !slices.Equal(before.accounts, now.accounts) {
 		s.dirty.outbounds.add(key)
 	}
-	s.claimAll(svc, by, wants(svc.fact, now.instances))
+	s.claimAll(svc, by, s.wants(svc.fact, now.instances))
 }
 
 // hasSubset says whether some endpoint is in a subset. All pods are no subset that one could miss.

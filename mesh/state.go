@@ -11,6 +11,9 @@ type Options struct {
 	Namespace   string              // the control plane's own, where mesh-wide policy lives
 	TrustDomain string              // default cluster.local
 	Saved       []model.SavedPolicy // what Changes.Save said before a restart
+	// Unredirected says that sidecars bind listeners themselves, each at the last two bytes of its destination's address:
+	// of two Services that have these in common only one can be called.
+	Unredirected bool
 }
 
 // View names one Outbound: a Service as the sidecars of one namespace see it, or all others (Audience empty).

@@ -98,7 +98,7 @@ func (s *State) outboundView(svc *service, audience string, r *resolved) (*model
 	}
 	var lost []netip.AddrPort
 	own := func(a netip.AddrPort) bool {
-		if s.claims.owner(a) == svc.fact.Key {
+		if s.claims.owner(s.listenerAt(a)) == svc.fact.Key {
 			return true
 		}
 		lost = append(lost, a)
@@ -140,7 +140,18 @@ func (s *State) serviceNotices(svc *model.Service, lost []netip.AddrPort) []Noti
 		}
 	}
 	if len(lost) > 0 && svc.Kind == model.ClusterIP {
-		say("an older Service has the address %s: calls to it follow that Service's policy; delete one of the two", lost[0])
+		all = append(all, s.lostNotice(svc, lost[0]))
 	}
 	return all
+}
+
+// lostNotice says that a Service cannot be called at an address, because the older one that has it is called.
+func (s *State) lostNotice(svc *model.Service, lost netip.AddrPort) Notice {
+	if s.options.Unredirected {
+		return serviceNotice(svc.Key, fmt.Sprintf(
+			"without redirection it cannot be called at %s: the last two bytes of an address count, and Service %s, which is older, has the same; give one of the two another address",
+			lost, s.claims.owner(s.listenerAt(lost))))
+	}
+	return serviceNotice(svc.Key, fmt.Sprintf(
+		"an older Service has the address %s: calls to it follow that Service's policy; delete one of the two", lost))
 }

@@ -131,6 +131,9 @@ func (s *script) run(words []string) error {
 	case "synced":
 		s.store.MarkSynced()
 		return nil
+	case "return": // return NAME: the server has that proxy come back
+		s.server.Return(args[0])
+		return nil
 	case "drain":
 		return s.server.Drain(context.Background())
 	case "ask", "ack", "nack", "node": // see fakeProxy

@@ -34,7 +34,12 @@ type Options struct {
 
 	Warming       time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
 	Grace         time.Duration // between the last route to a cluster and the cluster's removal; default 5 s
-	RefusalQuorum int           // proxies that must refuse a version until nobody gets it; default 2
+	// RefusalQuorum is how many proxies must refuse a version until nobody gets it; default 2, and fewer where fewer see it.
+	// One alone may be odd. It is no share of the fleet, because refusals are no vote: a version that two cannot use is one
+	// that some part of the fleet cannot, and each proxy that is asked first gives up a whole response for it. What is
+	// served instead some proxy accepted before; where there is nothing like that, what others run is not taken away. So
+	// two proxies that lie can hold a change up, which the policy's status tells, and cannot make one.
+	RefusalQuorum int
 
 	MaxNames   int        // of one type on one stream; default 50,000
 	MaxStreams int        // of one proxy at once; default 4: an old one may linger when a proxy reconnects
@@ -89,7 +94,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	draining chan struct{}
-	streams  map[string]int // by proxy
+	streams  map[string]map[*stream]struct{} // by proxy
 }
 
 // NewServer gives a Server to be registered with a grpc.Server made with ServerOptions.
@@ -103,7 +108,7 @@ func NewServer(o Options) *Server {
 		},
 		accepts:  rate.NewLimiter(o.Accepts, o.Burst),
 		draining: make(chan struct{}),
-		streams:  map[string]int{},
+		streams:  map[string]map[*stream]struct{}{},
 	}
 }
 
@@ -160,21 +165,37 @@ func (s *Server) admit() error {
 	return nil
 }
 
-// enter counts a proxy's streams.
-func (s *Server) enter(proxy string) error {
+// Return ends the streams of a proxy without fault. It comes back, and Options.Connect is asked anew what it sees.
+func (s *Server) Return(proxy string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.streams[proxy] >= s.opts.MaxStreams {
+	for st := range s.streams[proxy] {
+		select {
+		case st.over <- struct{}{}:
+		default: // it was told before
+		}
+	}
+}
+
+// enter counts a proxy's streams.
+func (s *Server) enter(proxy string, st *stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streams[proxy]) >= s.opts.MaxStreams {
 		return status.Errorf(codes.ResourceExhausted, "proxy %q has %d streams already", proxy, s.opts.MaxStreams)
 	}
-	s.streams[proxy]++
+	if s.streams[proxy] == nil {
+		s.streams[proxy] = map[*stream]struct{}{}
+	}
+	s.streams[proxy][st] = struct{}{}
 	return nil
 }
 
-func (s *Server) leave(proxy string) {
+func (s *Server) leave(proxy string, st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.streams[proxy]--; s.streams[proxy] == 0 {
+	delete(s.streams[proxy], st)
+	if len(s.streams[proxy]) == 0 {
 		delete(s.streams, proxy)
 	}
 }

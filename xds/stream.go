@@ -38,6 +38,7 @@ type stream struct {
 
 	denials []proto.Message // guarded by Store.mu, as is denied
 	denied  bool            // some denial was due: nobody acknowledges them, so how much of them is unread is not known
+	over    chan struct{}   // holds one once the stream is to end
 	senders sync.WaitGroup
 	alarm   *time.Timer
 }
@@ -46,7 +47,7 @@ type stream struct {
 func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	c := &client{rules: &s.rules, dialect: delta}
 	return (&stream{
-		client: c, server: s, rpc: rpc, encode: encodeDelta,
+		client: c, server: s, rpc: rpc, over: make(chan struct{}, 1), encode: encodeDelta,
 		recv:  func() (request, error) { return rpc.Recv() },
 		apply: func(r request, t Type) error { return c.onDelta(t, r.(*discoveryv3.DeltaDiscoveryRequest)) },
 		deny:  denyDelta,
@@ -57,7 +58,7 @@ func (s *Server) DeltaAggregatedResources(rpc discoveryv3.AggregatedDiscoverySer
 func (s *Server) StreamAggregatedResources(rpc discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	c := &client{rules: &s.rules, dialect: sotw}
 	return (&stream{
-		client: c, server: s, rpc: rpc, encode: encodeSotw,
+		client: c, server: s, rpc: rpc, over: make(chan struct{}, 1), encode: encodeSotw,
 		recv:  func() (request, error) { return rpc.Recv() },
 		apply: func(r request, t Type) error { return c.onSotw(t, r.(*discoveryv3.DiscoveryRequest)) },
 		deny:  denySotw,
@@ -86,6 +87,8 @@ func (st *stream) run() error {
 	select {
 	case <-old:
 		return nil // an Envoy takes it for no fault, and comes back
+	case <-st.over:
+		return nil
 	case err := <-ended:
 		switch status.Code(err) {
 		case codes.OK, codes.Canceled, codes.Unavailable: // the proxy left, or we do
@@ -157,12 +160,12 @@ func (st *stream) begin(n *corev3.Node) (Session, error) {
 	if session.Close == nil {
 		session.Close = func() {}
 	}
-	if err := s.enter(session.Proxy); err != nil {
+	if err := s.enter(session.Proxy, st); err != nil {
 		session.Close()
 		return Session{}, err
 	}
 	if err := s.ready(ctx); err != nil {
-		s.leave(session.Proxy)
+		s.leave(session.Proxy, st)
 		session.Close()
 		return Session{}, err
 	}
@@ -185,7 +188,7 @@ func (st *stream) end(session Session) {
 	}
 	st.store.mu.Unlock()
 	st.senders.Wait()
-	s.leave(session.Proxy)
+	s.leave(session.Proxy, st)
 	session.Close()
 	s.opts.Observer.Observe(Event{Kind: Disconnected, Proxy: st.proxy})
 }
