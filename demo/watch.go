@@ -60,12 +60,17 @@ const (
 
 // change is an edit that took effect.
 type change struct {
-	at      time.Time
-	policy  bool            // it was of a policy, and not of endpoints alone
-	applied bool            // the control plane has it
-	over    time.Time       // what is sent from now on is not its own: something else changed, or the drain is over
-	acked   map[string]bool // sidecars that acknowledged what was sent for it
-	last    time.Time       // of these
+	at        time.Time
+	endpoints bool            // it changed endpoints
+	answers   map[answer]bool // that were counted
+	acked     map[string]bool // sidecars that have it
+	last      time.Time       // of these
+}
+
+// answer is what a sidecar says to what was sent for a change: once for each type of resource.
+type answer struct {
+	proxy string
+	kind  xds.Type
 }
 
 // editTime is how close together the parts of one edit are.
@@ -166,7 +171,7 @@ func (w *watcher) edits(now time.Time, changed []mesh.PolicyStatus) []news {
 // follow begins to watch a change on its way to the sidecars.
 func (w *watcher) follow(now time.Time, ch mesh.Changes) {
 	if len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) > 0 || ch.Settings {
-		w.change = &change{at: now, policy: len(ch.Policies) > 0, acked: map[string]bool{}}
+		w.change = &change{at: now, endpoints: len(ch.Endpoints) > 0, answers: map[answer]bool{}, acked: map[string]bool{}}
 	}
 	if len(ch.Policies) == 0 {
 		for _, k := range ch.Endpoints {
@@ -198,20 +203,8 @@ func (w *watcher) note(n news) {
 	w.add(n)
 }
 
-// Applied implements controlplane.Observer: the control plane begins to send a change. The next one that it applies is
-// another's: sidecars also report what their applications' health is, and that goes to everybody as endpoints.
-func (w *watcher) Applied(ch mesh.Changes) {
-	now := time.Now()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch c := w.change; {
-	case c == nil || len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) == 0 && !ch.Settings:
-	case !c.applied && c.policy == (len(ch.Policies) > 0):
-		c.applied, c.over = true, now.Add(drain)
-	case c.applied && now.Before(c.over):
-		c.over = now
-	}
-}
+// Applied implements controlplane.Observer.
+func (w *watcher) Applied(mesh.Changes) {}
 
 // Observe implements controlplane.Observer: it counts who has a change, and tells who refused one.
 func (w *watcher) Observe(e xds.Event) {
@@ -219,7 +212,8 @@ func (w *watcher) Observe(e xds.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case e.Kind == xds.Acked && e.Resources > 0 && w.change != nil && w.change.sent(now.Add(-e.Took)):
+	case e.Kind == xds.Acked && w.change != nil && w.change.counts(now, e):
+		w.change.answers[answer{e.Proxy, e.Type}] = true
 		w.change.acked[e.Proxy] = true
 		w.change.last = now
 	case e.Kind == xds.Refused:
@@ -227,8 +221,13 @@ func (w *watcher) Observe(e xds.Event) {
 	}
 }
 
-// sent says whether what was sent at that time was sent for the change.
-func (c *change) sent(at time.Time) bool { return c.applied && !at.Before(c.at) && at.Before(c.over) }
+// counts says whether an answer is to what was sent for the change, and not to what came later: endpoints, whenever
+// somebody's health is reported, and after the drain the removal of what nobody uses any more.
+func (c *change) counts(now time.Time, e xds.Event) bool {
+	sent := now.Add(-e.Took)
+	return e.Resources > 0 && !sent.Before(c.at) && sent.Before(c.at.Add(drain)) &&
+		(e.Type != xds.Endpoints || c.endpoints) && !c.answers[answer{e.Proxy, e.Type}]
+}
 
 // lookup implements directory.
 func (w *watcher) lookup(key model.Key) (netip.Addr, bool) {

@@ -6,7 +6,7 @@ import (
 
 // Connection says how connections to endpoints are made and kept.
 type Connection struct {
-	// Time for a TCP connection to be made, on the hop between sidecars and from a sidecar to its application.
+	// Time for a TCP connection to an endpoint to be made. A sidecar gives its own application 10 s, whatever is written here.
 	ConnectTimeout *Duration `json:"connectTimeout,omitempty" range:"1ms.."`
 	// TCP keepalive, in whole seconds; off unless written.
 	Keepalive *Keepalive `json:"keepalive,omitempty"`

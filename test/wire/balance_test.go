@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/heddle-mesh/heddle/test/wire"
 )
@@ -46,6 +47,14 @@ func TestConsistentHashingKeepsLikeRequestsAtOnePod(t *testing.T) {
 	}
 	mesh.Run("by the caller's address", func(t *testing.T) {
 		sticks(t, func(kind int) *wire.Response { return callers[kind].Get("http://by-source:8080/") })
+	})
+	mesh.Run("by one thing alone where that is said to be enough", func(t *testing.T) {
+		sticks(t, func(kind int) *wire.Response { return callers[kind].Get("http://by-user:8080/") })
+		user := wire.Header("x-user", "user-1")
+		pod := web.Get("http://by-user:8080/", user).WantStatus(http.StatusOK).Facts().Pod
+		for _, c := range callers {
+			c.Get("http://by-user:8080/", user).WantFrom(pod)
+		}
 	})
 	mesh.Run("by a cookie that the mesh sets", func(t *testing.T) {
 		cookies := map[int]string{}
@@ -110,6 +119,27 @@ func TestLoadBalancersChooseAsTheySay(t *testing.T) {
 			a.All()
 		}
 	})
+}
+
+func TestANewPodsShareGrows(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "load-balancer")
+	web := mesh.Caller("web")
+	const url, window = "http://growing:8080/", 3 * time.Second
+	web.Get(url).WantStatus(http.StatusOK).WantFrom("catalog-1")
+	<-time.After(window) // the first pod was new as well
+
+	edited := time.Now()
+	mesh.Edit("name: catalog-2}}", "ready: false", "ready: true")
+	mesh.Eventually("the new pod is used", func() bool { return web.Get(url).Facts().Pod == "catalog-2" })
+	const n = 60
+	early := wire.Pods(web.Times(n, url))["catalog-2"]
+	// Its weight is at most the part of the window that is over, and a tenth at least.
+	weight := max(0.1, min(1, time.Since(edited).Seconds()/window.Seconds()))
+	if most := n*weight/(1+weight) + 5; float64(early) > most {
+		t.Errorf("the new pod got %d of the first %d requests, want at most %.0f", early, n, most)
+	}
+	mesh.Eventually("the new pod has its full share", func() bool { return wire.Pods(web.Times(n, url))["catalog-2"] == n/2 })
 }
 
 func TestPodsInTheCallersZoneComeFirst(t *testing.T) {

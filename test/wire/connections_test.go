@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,6 +25,22 @@ func TestConnectionsToTheApplicationAreAsThePolicySays(t *testing.T) {
 			t.Errorf("6 requests came over %d connections, want 3", got)
 		}
 	})
+	mesh.Run("given up if they take too long to be made", func(*testing.T) {
+		mesh.App("far-1").Stall()
+		web.Get("http://far:8080/").WantStatus(http.StatusServiceUnavailable).
+			WantHeader("x-heddle-response-flags", "UF").WantTook(500*time.Millisecond, 5*time.Second)
+	})
+	mesh.Run("probed if nothing moves on them, where the policy says so", func(t *testing.T) {
+		web.Get("http://classic:8080/").WantStatus(http.StatusOK)
+		mesh.Eventually("a probe is due within 60 s", func() bool {
+			timers := mesh.KeepaliveTimers("classic-1", 8080)
+			return len(timers) == 1 && timers[0] > 30*time.Second && timers[0] <= 60*time.Second
+		})
+		web.Get("http://modern:8080/").WantStatus(http.StatusOK)
+		if timers := mesh.KeepaliveTimers("modern-1", 8080); !slices.Equal(timers, []time.Duration{0}) {
+			t.Errorf("without a policy the connections are probed after %v, want one that never is", timers)
+		}
+	})
 }
 
 func TestPodsOfAHeadlessServiceAreCalledOneByOne(t *testing.T) {
@@ -42,6 +59,7 @@ func TestPodsOfAHeadlessServiceAreCalledOneByOne(t *testing.T) {
 }
 
 func TestDefaultsOfTheMeshHoldWhereNoPolicySaysOtherwise(t *testing.T) {
+	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "mesh-defaults")
 
 	mesh.Run("for every Service", func(*testing.T) {
@@ -59,5 +77,12 @@ func TestDefaultsOfTheMeshHoldWhereNoPolicySaysOtherwise(t *testing.T) {
 		reports.WantRequests(2)
 		reports.Does(wire.Wait(750 * time.Millisecond))
 		mesh.Get("http://reports:8080/").WantStatus(http.StatusOK)
+	})
+	mesh.Run("and one that has no idle timeout keeps its streams, however still they are", func(t *testing.T) {
+		mesh.App("reports-1").Does(wire.Stream(2, 2500*time.Millisecond))
+		got := mesh.Get("http://reports:8080/").WantStatus(http.StatusOK).WantTook(2500*time.Millisecond, 8*time.Second)
+		if string(got.Body) != "1\n2\n" {
+			t.Errorf("the answer is %q", got.Body)
+		}
 	})
 }

@@ -14,4 +14,7 @@
 // Nothing is redirected and nothing needs root: each sidecar binds its listeners in a loopback network of its own, and
 // a call to a Service goes to where the caller's sidecar bound that Service's address. The examples' addresses of pods
 // (10.1.x.y) are moved into a loopback network as well.
+//
+// IPv6 is not on the wire here: it has the one loopback address ::1, so pods and listeners could have none of their own,
+// and many a container has not even that; what is translated for it is given to a real Envoy in package translator.
 package wire

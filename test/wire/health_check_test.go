@@ -38,3 +38,33 @@ func TestHealthChecksByAPodsOwnSidecarReachEveryCaller(t *testing.T) {
 	sick.Accept()
 	mesh.Eventually("the first that returns is used", func() bool { return pods()["catalog-1"] == 40 })
 }
+
+func TestTCPHealthChecksFindAnApplicationThatTakesNoConnections(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "health-check")
+	sick := mesh.App("cache-1")
+	for _, a := range mesh.Apps("cache") {
+		a.Speaks(wire.Banner(a.Pod))
+	}
+	// greeted counts by whom ten connections were greeted, "" for those that were closed.
+	greeted := func() map[string]int {
+		n := map[string]int{}
+		for range 10 {
+			c := mesh.Caller("web").Dial("cache:7000")
+			line, err := c.Line()
+			if err != nil {
+				line = ""
+			}
+			n[line]++
+			_ = c.Close()
+		}
+		return n
+	}
+	mesh.Eventually("both pods are used", func() bool { n := greeted(); return n["cache-1"] > 0 && n["cache-2"] > 0 })
+
+	sick.Refuse()
+	mesh.Eventually("the pod that takes no connections is avoided", func() bool { return greeted()["cache-2"] == 10 })
+
+	sick.Accept()
+	mesh.Eventually("it is used again", func() bool { return greeted()["cache-1"] > 0 })
+}

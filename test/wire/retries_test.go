@@ -1,8 +1,10 @@
 package wire_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +90,49 @@ func TestRetriesCountAnApplicationsOwnConnectionFailures(t *testing.T) {
 			t.Error("no request met the broken application, so nothing was shown")
 		}
 	})
+}
+
+func TestRetriesPauseLongerFromTryToTry(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "retries")
+	const n = 40
+	var mu sync.Mutex
+	tries := map[string][]time.Time{} // by request
+	mesh.App("orders-1").Does(func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			tries[r.Header.Get("x-id")] = append(tries[r.Header.Get("x-id")], time.Now())
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+	})
+	var answers []*wire.Pending
+	for i := range n {
+		answers = append(answers, mesh.Caller("web").Begin(1, http.MethodGet, "http://patient:8080/", wire.Header("x-id", fmt.Sprint(i))))
+	}
+	for _, a := range answers {
+		a.All()
+	}
+
+	first, longest := time.Duration(0), time.Duration(0)
+	for id, at := range tries {
+		if len(at) != 7 {
+			t.Fatalf("request %s was tried %d times, want 7", id, len(at))
+		}
+		first += at[1].Sub(at[0]) / n
+		for i := range 6 {
+			longest = max(longest, at[i+1].Sub(at[i]))
+		}
+	}
+	// First pauses are 50 ms on average, with a standard deviation of 4.6 ms; without the policy they would be 12 ms. A
+	// pause of over 1.1 s does not come of Envoy's default maximum, 10 times the base; here nobody meets one with a
+	// probability of 1e-24.
+	if first < 25*time.Millisecond {
+		t.Errorf("the first pause is %v on average, want 50 ms", first)
+	}
+	if longest < 1100*time.Millisecond {
+		t.Errorf("the longest pause is %v, want up to 3 s", longest)
+	}
 }
 
 func TestRetriesStayWithinTheirBudget(t *testing.T) {

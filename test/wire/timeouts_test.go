@@ -1,6 +1,8 @@
 package wire_test
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"testing"
 	"time"
@@ -45,6 +47,22 @@ func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
 		}
 		if took := time.Since(start); took < 990*time.Millisecond || took > 5*time.Second {
 			t.Errorf("it was ended after %v, want a second", took)
+		}
+	})
+	mesh.Run("so is a TCP connection, unless something moves on it", func(t *testing.T) {
+		mesh.App("cache-1").Speaks(wire.EchoBytes)
+		c := mesh.Caller("web").Dial("cache:7000")
+		for range 3 {
+			c.WantEcho("still there")
+			<-time.After(500 * time.Millisecond)
+		}
+		c.WantEcho("after 1.5 s")
+		start := time.Now()
+		if line, err := c.Line(); !errors.Is(err, io.EOF) {
+			t.Errorf("heard %q (%v), want the connection closed", line, err)
+		}
+		if took := time.Since(start); took < 990*time.Millisecond || took > 5*time.Second {
+			t.Errorf("it was closed after %v, want a second", took)
 		}
 	})
 	mesh.Run("a WebSocket lives on past the timeout", func(t *testing.T) {
