@@ -170,7 +170,10 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 				t.Errorf("%s arrives as %q, want %q", name, v, want)
 			}
 		}
-		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding"}
+		if v := seen.Get("X-Forwarded-Client-Cert"); !strings.HasSuffix(v, ";URI=spiffe://cluster.local/ns/shop/sa/web") || strings.Contains(v, "By=me") {
+			t.Errorf("the application is told that %q called", v)
+		}
+		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding", "X-Forwarded-Client-Cert"}
 		for name := range seen {
 			if !slices.Contains(known, name) {
 				t.Errorf("the application sees %s: %s", name, seen.Get(name))
