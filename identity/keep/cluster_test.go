@@ -54,11 +54,6 @@ func (s *signers) secret() *corev1.Secret {
 	return must[*corev1.Secret](s.t)(s.client.CoreV1().Secrets(s.namespace).Get(s.t.Context(), CASecret, metav1.GetOptions{}))
 }
 
-func (s *signers) configMap(namespace string) *corev1.ConfigMap {
-	s.t.Helper()
-	return must[*corev1.ConfigMap](s.t)(s.client.CoreV1().ConfigMaps(namespace).Get(s.t.Context(), TrustConfigMap, metav1.GetOptions{}))
-}
-
 func TestReplicasThatStartAtOnceMakeOneRootAndOneOfThemSigns(t *testing.T) {
 	s := newSigners(t)
 	var replicas []*running

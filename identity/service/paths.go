@@ -43,6 +43,9 @@ func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.options.Authorities.Ready(); err != nil { // attestation may have taken a while
+		return err
+	}
 	chain, err := issuer.Issue(r.Context(), identity.Request{
 		ID: id, Key: key, Pod: workload.Pod, PodUID: workload.PodUID, Lifetime: s.options.Lifetime,
 	})

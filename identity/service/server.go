@@ -178,16 +178,12 @@ func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Reques
 		if err == nil {
 			return
 		}
-		if r.Context().Err() != nil { // we stop, or nobody listens any more
-			err = &problem{http.StatusServiceUnavailable, codeStopping, "this signer stops; ask again", err}
-		}
 		p := problemOf(err)
-		s.metrics.refused(p.code)
-		e := s.options.Log.Info()
-		if p.status >= http.StatusInternalServerError {
-			e = s.options.Log.Warn()
+		if r.Context().Err() != nil { // we stop, or nobody listens any more: that is no refusal
+			p = &problem{http.StatusServiceUnavailable, codeStopping, "this signer stops; ask again", nil}
+		} else {
+			s.refused(r, p)
 		}
-		e.Str("code", p.code).Str("path", r.URL.Path).Str("peer", r.RemoteAddr).AnErr("cause", p).Msg("refused")
 		if p.status == http.StatusTooManyRequests || p.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
@@ -196,4 +192,14 @@ func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Reques
 			Message string `json:"message"`
 		}{p.code, p.message})
 	})
+}
+
+// refused counts a refusal and writes it down.
+func (s *Server) refused(r *http.Request, p *problem) {
+	s.metrics.refused(p.code)
+	e := s.options.Log.Info()
+	if p.status >= http.StatusInternalServerError {
+		e = s.options.Log.Warn()
+	}
+	e.Str("code", p.code).Str("path", r.URL.Path).Str("peer", r.RemoteAddr).AnErr("cause", p).Msg("refused")
 }
