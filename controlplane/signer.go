@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,13 +45,15 @@ type SignerOptions struct {
 // Signer gives sidecars their identities, and this process its own.
 type Signer struct {
 	options   SignerOptions
-	id, own   spiffeid.ID // the signer's, and that of the control plane that sidecars dial
+	id        spiffeid.ID
+	serverID  spiffeid.ID // of the control plane that sidecars dial
 	keeper    *keep.Keeper
 	connected *service.Connected
 	server    *service.Server
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
 	current   identity.Current
+	own       atomic.Pointer[held]
 }
 
 // ClusterOptions say which cluster's pods a signer signs for. Both are required.
@@ -98,14 +101,38 @@ func newSigner(o SignerOptions) (*Signer, error) {
 	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
 		return nil, err
 	}
-	s.own, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
+	s.serverID, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
 	return s, err
 }
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime}, Log: s.log(),
+		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime},
+		Observe: s.observe, Log: s.log(),
 	}
+}
+
+// observe says what a rotation has to know of who has an identity: of sidecars, and of this process itself.
+func (s *Signer) observe(now, since time.Time) identity.Observation {
+	var roll service.Roll
+	if s.pods != nil {
+		roll = s.pods
+	}
+	o := s.connected.Observe(roll, now, since)
+	if own := s.own.Load(); own != nil {
+		// It reads the bundle at each handshake, so it has taken whatever there is.
+		o.Proxies = append(o.Proxies, identity.ProxyObservation{
+			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
+			Authority: own.authority, Issued: own.authority, LeafExpires: own.expires,
+		})
+	}
+	return o
+}
+
+// held is what the door shows to sidecars.
+type held struct {
+	authority string // the name of who signed it
+	expires   time.Time
 }
 
 func (s *Signer) serviceOptions() service.Options {
@@ -123,7 +150,7 @@ func (s *Signer) log() zerolog.Logger {
 func (s *Signer) ID() spiffeid.ID { return s.id }
 
 // ServerID is the identity behind the door that sidecars dial.
-func (s *Signer) ServerID() spiffeid.ID { return s.own }
+func (s *Signer) ServerID() spiffeid.ID { return s.serverID }
 
 // Address is where the signer answers.
 func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
@@ -172,20 +199,45 @@ func (s *Signer) Run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
 	group.Go(func() error { return renewer.Run(running) })
+	group.Go(func() error { return s.renewOnRotation(running, renewer) })
 	return group.Wait()
+}
+
+// renewOnRotation has a certificate of the new CA as soon as that signs: the rotation waits for it.
+func (s *Signer) renewOnRotation(ctx context.Context, r *identity.Renewer) error {
+	for {
+		_, changed, err := s.keeper.Bundle()
+		if err != nil {
+			changed = nil
+		}
+		look := time.NewTimer(time.Second) // in case the CA is not there yet
+		select {
+		case <-changed:
+			r.Renew()
+		case <-look.C:
+		case <-ctx.Done():
+			look.Stop()
+			return nil
+		}
+		look.Stop()
+	}
 }
 
 // certify makes the certificate of the door.
 func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make a key for %s: %w", s.own, err)
+		return nil, fmt.Errorf("make a key for %s: %w", s.serverID, err)
 	}
 	issuer, err := s.keeper.Issuer()
 	if err != nil {
 		return nil, err
 	}
-	chain, err := issuer.Issue(ctx, identity.Request{ID: s.own, Key: key.Public(), Lifetime: s.options.Lifetime})
+	chain, err := issuer.Issue(ctx, identity.Request{ID: s.serverID, Key: key.Public(), Lifetime: s.options.Lifetime})
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := s.bundle()
 	if err != nil {
 		return nil, err
 	}
@@ -193,5 +245,6 @@ func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
+	s.own.Store(&held{service.AuthorityOf(chain, bundle), chain[0].NotAfter})
 	return cert, nil
 }

@@ -100,11 +100,11 @@ type leaf struct {
 }
 
 func leafOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) leaf {
-	return leaf{hex.EncodeToString(chain[0].SerialNumber.Bytes()), authorityOf(chain, bundle), chain[0].NotAfter.UTC()}
+	return leaf{hex.EncodeToString(chain[0].SerialNumber.Bytes()), AuthorityOf(chain, bundle), chain[0].NotAfter.UTC()}
 }
 
-// authorityOf names who signed a leaf: the next certificate of its chain, or a root, which is never sent.
-func authorityOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) string {
+// AuthorityOf names who signed a leaf: the next certificate of its chain, or a root, which is never sent.
+func AuthorityOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) string {
 	if len(chain) > 1 {
 		return identity.CertificateName(chain[1])
 	}
