@@ -161,15 +161,15 @@ func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing
 		before := len(s.asked())
 		eventually(t, "more attempts", func() bool { return len(s.asked()) >= before+n })
 	}
-	more(1)
+	more(2)
 	status, code := readyz(t, o.Ready)
 	if code != http.StatusServiceUnavailable || !strings.Contains(strings.Join(status.Reasons, " "), "connection refused") {
 		t.Errorf("readiness: %d %+v", code, status)
 	}
 	s.setAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 2"))
-	more(1)
+	more(2)
 	s.setAway(errors.New("token-expired: its time is over"))
-	more(1)
+	more(2)
 	select {
 	case <-p.started:
 		t.Error("Envoy is started without an identity")
