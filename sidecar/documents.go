@@ -82,7 +82,7 @@ func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) erro
 	case !c.key.private().PublicKey.Equal(c.chain[0].PublicKey):
 		return errors.New("check the certificate that the signer issued: it is for another key")
 	}
-	d.cert, d.bundle = c, b
+	d.cert, d.bundle, d.fresh = c, b, true
 	return d.changedLocked()
 }
 
