@@ -19,7 +19,7 @@ type Pods interface {
 
 // check holds what a token says against what the API server says of the pod. A pod that is being deleted still gets
 // identities during its grace period: it still has requests to finish.
-func (s subject) check(pods Pods) *Refusal {
+func (s subject) check(pods Pods, controlPlane string) *Refusal {
 	name := fmt.Sprintf("pod %s/%s", s.namespace, s.pod)
 	p, ok := pods.Pod(s.namespace, s.pod)
 	switch {
@@ -33,7 +33,7 @@ func (s subject) check(pods Pods) *Refusal {
 		return refuse(PodTerminal, name+" has ended; only a running pod has an identity")
 	case p.Node == "" || p.Node != s.node:
 		return refuse(NodeMismatch, name+" is not on the node that the token names")
-	case !p.Meshed:
+	case !p.Meshed && s.namespace+"/"+s.account != controlPlane:
 		return refuse(NotMeshed, name+" has no sidecar of the mesh; label it or its namespace for injection and make it anew")
 	}
 	return nil

@@ -22,9 +22,11 @@ const afterGrace = time.Minute
 
 // PodWatchOptions say which pods to watch.
 type PodWatchOptions struct {
-	Client rest.Interface   // of core/v1: client-go's CoreV1().RESTClient()
-	Label  string           // that a pod with a sidecar carries with the value "true"
-	Now    func() time.Time // default time.Now
+	Client rest.Interface // of core/v1: client-go's CoreV1().RESTClient()
+	Label  string         // that a pod with a sidecar carries with the value "true"
+	// Grown is called when a namespace has its first pod with a sidecar; it must not block. May be nil.
+	Grown func()
+	Now   func() time.Time // default time.Now
 }
 
 // PodWatch knows all pods of a cluster, as little of each as attestation asks. An API server that goes away changes
@@ -41,6 +43,7 @@ type PodWatch struct {
 type podFacts struct {
 	Pod
 	deleted time.Time // the end of its grace period, zero if nobody deleted it
+	started bool      // a container of it has run, so that it may have asked for an identity
 }
 
 var _ Pods = (*PodWatch)(nil)
@@ -87,6 +90,27 @@ func (w *PodWatch) MeshedNamespaces() []string {
 	return names
 }
 
+// PodName names one pod, and no later one of the same name.
+type PodName struct{ Namespace, Name, UID string }
+
+// Started lists the pods with a sidecar that may have asked for an identity and have not ended; known is false before all
+// pods are.
+func (w *PodWatch) Started() (list []PodName, known bool) {
+	select {
+	case <-w.synced:
+	default:
+		return nil, false
+	}
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for key, f := range w.pods {
+		if f.Meshed && f.started && !f.Finished {
+			list = append(list, PodName{key.Namespace, key.Name, f.UID})
+		}
+	}
+	return list, true
+}
+
 func (w *PodWatch) put(p *corev1.Pod) {
 	f := podFacts{Pod: Pod{
 		UID:      string(p.UID),
@@ -98,12 +122,21 @@ func (w *PodWatch) put(p *corev1.Pod) {
 	if p.DeletionTimestamp != nil {
 		f.deleted = p.DeletionTimestamp.Time
 	}
+	// A sidecar is an init container, and runs while the phase is still Pending.
+	f.started = p.Status.Phase == corev1.PodRunning ||
+		slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), hasRun)
 	key := types.NamespacedName{Namespace: p.Namespace, Name: p.Name}
 	w.drop(key)
 	w.pods[key] = f
 	if f.Meshed {
-		w.counts[p.Namespace]++
+		if w.counts[p.Namespace]++; w.counts[p.Namespace] == 1 && w.options.Grown != nil {
+			w.options.Grown()
+		}
 	}
+}
+
+func hasRun(s corev1.ContainerStatus) bool {
+	return s.RestartCount > 0 || s.State.Running != nil || s.State.Terminated != nil || s.LastTerminationState.Terminated != nil
 }
 
 func (w *PodWatch) drop(key types.NamespacedName) {

@@ -25,7 +25,8 @@ const (
 	reviewTimeout = 10 * time.Second
 )
 
-// TokenReviews asks the API server about a token; client-go's AuthenticationV1().TokenReviews() does.
+// TokenReviews asks the API server about a token; client-go's AuthenticationV1().TokenReviews() does, from a client whose own
+// limit (rest.Config.QPS) is off: Global is in its place, and says so to whom it turns away.
 type TokenReviews interface {
 	Create(ctx context.Context, review *authenticationv1.TokenReview, o metav1.CreateOptions) (*authenticationv1.TokenReview, error)
 }
@@ -34,10 +35,12 @@ type TokenReviews interface {
 type ReviewerOptions struct {
 	Reviews  TokenReviews
 	Pods     Pods
-	Audience string           // default DefaultAudience
-	PerPod   *Limits          // of attested requests; default one per second and pod, 10 at once
-	Global   *rate.Limiter    // of reviews; default 500 per second, 1,000 at once
-	Now      func() time.Time // default time.Now
+	Audience string // default DefaultAudience
+	// ControlPlane is the NAMESPACE/ACCOUNT of our own pods, which have an identity and no sidecar; empty for none.
+	ControlPlane string
+	PerPod       *Limits          // of attested requests; default one per second and pod, 10 at once
+	Global       *rate.Limiter    // of reviews; default 500 per second, 1,000 at once
+	Now          func() time.Time // default time.Now
 }
 
 // Reviewer attests sidecars in a cluster, by their pod's token. It is safe for concurrent use.
@@ -82,7 +85,7 @@ func (r *Reviewer) Attest(ctx context.Context, token string) (identity.Workload,
 	if err != nil {
 		return identity.Workload{}, err
 	}
-	if refusal := s.check(r.options.Pods); refusal != nil {
+	if refusal := s.check(r.options.Pods, r.options.ControlPlane); refusal != nil {
 		return identity.Workload{}, refusal
 	}
 	if !r.options.PerPod.Allow(s.podUID, r.options.Now()) {

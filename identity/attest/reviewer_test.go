@@ -97,6 +97,18 @@ func TestAPodIsRefusedUnlessItRunsWithASidecar(t *testing.T) {
 	}
 }
 
+func TestTheControlPlaneNeedsNoSidecar(t *testing.T) {
+	for own, want := range map[string]Reason{"shop/web": "", "shop/we": NotMeshed, "": NotMeshed} {
+		w := newWorld(func(o *ReviewerOptions) { o.ControlPlane = own })
+		p := running()
+		p.Meshed = false
+		w.pods["shop/web-1"] = p
+		if _, err := w.reviewer.Attest(t.Context(), w.token(time.Hour)); ReasonOf(err) != want {
+			t.Errorf("with control plane %q: %v", own, err)
+		}
+	}
+}
+
 func TestATokenThatCannotBeGoodIsRefusedWithoutAskingAnybody(t *testing.T) {
 	w := newWorld()
 	later := w.Now().Add(time.Hour).Unix()

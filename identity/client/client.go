@@ -247,7 +247,7 @@ func (c *Client) newTransport(cert *tls.Certificate) *http.Transport {
 	return &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		TLSClientConfig:     config,
-		TLSHandshakeTimeout: 5 * time.Second,
+		TLSHandshakeTimeout: c.options.Timeout,
 		Protocols:           &protocols,
 		IdleConnTimeout:     90 * time.Second,
 		MaxConnsPerHost:     2,

@@ -145,7 +145,7 @@ func TestARotationGoesOnWithEachReportAndOverARestartInEachPhase(t *testing.T) {
 		k.ready()
 	}
 	has := func(bundle, authority string) {
-		p.set(identity.ProxyObservation{Name: "shop/web-1", LastSeen: time.Now(), Taken: bundle, Authority: authority, LeafExpires: time.Now().Add(time.Hour)})
+		p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: bundle, Authority: authority, Issued: authority, LeafExpires: time.Now().Add(time.Hour)})
 	}
 	has(k.Progress().Generation, old)
 	_, changed, err := k.Bundle()
@@ -196,7 +196,7 @@ func TestARotationGoesOnWithEachReportAndOverARestartInEachPhase(t *testing.T) {
 
 func TestARotationIsTurnedBack(t *testing.T) {
 	p := &proxies{}
-	p.set(identity.ProxyObservation{Name: "shop/web-1", LastSeen: time.Now(), Taken: "none", LeafExpires: time.Now().Add(time.Hour)})
+	p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: "none", LeafExpires: time.Now().Add(time.Hour)})
 	k := startIn(t, newDir(t), p)
 	old := k.ready()
 	before := k.Progress().Generation
@@ -230,7 +230,7 @@ func TestAWriterThatDiedBetweenItsTwoWritesIsSucceeded(t *testing.T) {
 	k := startIn(t, dir, p)
 	k.ready()
 	trustBefore := must[[]byte](t)(os.ReadFile(filepath.Join(dir, trustFile)))
-	p.set(identity.ProxyObservation{Name: "shop/web-1", LastSeen: time.Now(), Taken: "none", LeafExpires: time.Now().Add(time.Hour)})
+	p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: "none", LeafExpires: time.Now().Add(time.Hour)})
 	do(t, k.Rotate(t.Context(), nil))
 	both := k.phase(identity.Introducing).Generation
 	k.stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -59,7 +60,11 @@ func (p *proxies) set(all ...identity.ProxyObservation) {
 func (p *proxies) observe(now, _ time.Time) identity.Observation {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return identity.Observation{Remembers: now.Add(-48 * time.Hour), Proxies: p.all}
+	o := identity.Observation{Remembers: now.Add(-48 * time.Hour), Proxies: slices.Clone(p.all)}
+	for i := range o.Proxies {
+		o.Proxies[i].LastSeen, o.Proxies[i].Reported = now, now // they report all the time
+	}
+	return o
 }
 
 // options are such that a test need not wait for the next round.

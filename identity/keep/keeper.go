@@ -48,6 +48,8 @@ type Keeper struct {
 	text   string // what was read last and is good
 	parsed *ca    // what that says
 	copied copied
+	// published is since when the state that was entered then has been served by us.
+	published, entered time.Time
 }
 
 // order is what a person asks for. It is carried out by the one writer.
@@ -132,6 +134,7 @@ func (k *Keeper) look(ctx context.Context) {
 func (k *Keeper) drive(ctx context.Context) {
 	k.lead(k.options.Now())
 	defer k.lead(time.Time{})
+	k.entered = time.Time{} // another process may have served meanwhile
 	tick := time.NewTicker(k.options.Every)
 	defer tick.Stop()
 	const most = 8 // rounds without a pause; a whole rotation takes six, if nobody has to be waited for
@@ -182,6 +185,12 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 		return true, k.store.writeTrust(ctx, was, t)
 	}
 	k.serve(c)
+	if !k.entered.Equal(c.state.Entered) {
+		k.entered, k.published = c.state.Entered, k.options.Now()
+		if k.published.Before(k.entered) { // by the clock of the leader before us
+			k.published = k.entered
+		}
+	}
 	if !k.copy(ctx, t) {
 		return false, nil
 	}
@@ -219,7 +228,7 @@ func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err e
 	}
 	now := k.options.Now()
 	o := k.options.Observe(now, k.leadingSince())
-	o.Now, o.Limits = now, k.options.Limits
+	o.Now, o.Published, o.Limits = now, k.published, k.options.Limits
 	state, waits := c.state.Next(o)
 	k.wait(waits)
 	if state == c.state {

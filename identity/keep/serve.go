@@ -54,8 +54,8 @@ func (k *Keeper) Tokens() (identity.JWTSigner, error) {
 	return c.signer(), nil
 }
 
-// Bundle gives the trust bundle, with a channel that is closed when it is no longer the current one. A CA that went
-// missing later changes nothing about it. It fails with a *Fault if no CA was ever read.
+// Bundle gives the trust bundle, with a channel that is closed when it, or who signs, is no longer the current one. A CA
+// that went missing later changes nothing about it. It fails with a *Fault if no CA was ever read.
 func (k *Keeper) Bundle() (*spiffebundle.Bundle, <-chan struct{}, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -195,7 +195,7 @@ func (k *Keeper) serve(c *ca) {
 	if k.fault != nil && CodeOf(k.fault) != Unavailable {
 		k.options.Log.Info().Msg("the CA is there again")
 	}
-	if k.ca == nil || k.ca.state.Bundle() != c.state.Bundle() {
+	if k.ca == nil || k.ca.state.Bundle() != c.state.Bundle() || k.ca.state.Signer() != c.state.Signer() {
 		close(k.changed)
 		k.changed = make(chan struct{})
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/x509"
 	"encoding/hex"
@@ -8,12 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
 	"github.com/heddle-mesh/heddle/identity"
 )
 
 // lull is how long a sidecar that does not wait for a bundle still counts as connected: it dials again, after an
 // answer or a fault, within less.
 const lull = 90 * time.Second
+
+// forget is how long after its leaf a sidecar is remembered: longer than clocks differ.
+const forget = 5 * time.Minute
 
 // maxPolls is how many requests of one sidecar wait at once: one of its present process and of the one before.
 const maxPolls = 4
@@ -24,10 +30,12 @@ type Sidecar struct {
 	Account   string    `json:"account"`
 	Pod       string    `json:"pod"`
 	PodUID    string    `json:"podUID,omitempty"`
-	Serial    string    `json:"serial"`   // of its leaf, in hex
-	Issuer    string    `json:"issuer"`   // the key identifier of who signed that, in hex
-	NotAfter  time.Time `json:"notAfter"` // of its leaf
-	Taken     string    `json:"taken"`    // the fingerprint of the bundle that it has in use; empty if it did not say
+	Serial    string    `json:"serial"`           // of the leaf that it showed last, or else was issued last, in hex
+	Authority string    `json:"authority"`        // the name of who signed that (identity.CertificateName)
+	Issued    string    `json:"issued,omitempty"` // the name of who signed the one that was issued last
+	NotAfter  time.Time `json:"notAfter"`         // of the one shown or the one issued, whichever is later
+	Taken     string    `json:"taken"`            // the fingerprint of the bundle that it has in use; empty if it did not say
+	Reported  time.Time `json:"reported"`         // when it said so, and showed its leaf
 	Connected bool      `json:"connected"`
 }
 
@@ -64,7 +72,7 @@ func (c *Connected) Sidecars() []Sidecar {
 	list := make([]Sidecar, 0, len(c.known))
 	for key, r := range c.known {
 		r.Connected = r.polls > 0 || now.Before(r.seen.Add(lull))
-		if !r.Connected && now.After(r.NotAfter) {
+		if !r.Connected && now.After(r.NotAfter.Add(forget)) {
 			delete(c.known, key)
 			continue
 		}
@@ -85,23 +93,50 @@ func (c *Connected) count() (n int) {
 	return n
 }
 
-// issued notes a new leaf. It counts at once: whoever got it will show it.
-func (c *Connected) issued(w identity.Workload, leaf *x509.Certificate) {
+// leaf is a certificate that was shown or issued.
+type leaf struct {
+	serial, authority string
+	notAfter          time.Time
+}
+
+func leafOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) leaf {
+	return leaf{hex.EncodeToString(chain[0].SerialNumber.Bytes()), authorityOf(chain, bundle), chain[0].NotAfter.UTC()}
+}
+
+// authorityOf names who signed a leaf: the next certificate of its chain, or a root, which is never sent.
+func authorityOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) string {
+	if len(chain) > 1 {
+		return identity.CertificateName(chain[1])
+	}
+	for _, root := range bundle.X509Authorities() {
+		if bytes.Equal(root.SubjectKeyId, chain[0].AuthorityKeyId) && bytes.Equal(root.RawSubject, chain[0].RawIssuer) {
+			return identity.CertificateName(root)
+		}
+	}
+	return ""
+}
+
+// issued notes a new leaf, and the bundle that it came with. Who had none before has nothing else in use.
+func (c *Connected) issued(w identity.Workload, l leaf, bundle string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.note(w, leaf)
+	r, isNew := c.record(w, l)
+	r.Issued = l.authority
+	if isNew {
+		r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, bundle, r.seen
+	}
 }
 
 // poll notes that a sidecar waits for a bundle, until the function that it gives is called; nil if it waits too often
 // already.
-func (c *Connected) poll(w identity.Workload, leaf *x509.Certificate, taken string) (end func()) {
+func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.note(w, leaf)
+	r, _ := c.record(w, l)
 	if r.polls >= maxPolls {
 		return nil
 	}
-	r.Taken = taken
+	r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, taken, r.seen
 	r.polls++
 	return func() {
 		c.mu.Lock()
@@ -111,20 +146,17 @@ func (c *Connected) poll(w identity.Workload, leaf *x509.Certificate, taken stri
 	}
 }
 
-func (c *Connected) note(w identity.Workload, leaf *x509.Certificate) *record {
+func (c *Connected) record(w identity.Workload, l leaf) (r *record, isNew bool) {
 	key := sidecarKey{w.Namespace, w.Pod, w.PodUID}
-	r := c.known[key]
-	if r == nil {
+	r = c.known[key]
+	if isNew = r == nil; isNew {
 		r = &record{}
 		c.known[key] = r
 	}
 	r.seen = c.now()
-	// A connection may still show the leaf before the present one.
-	if !leaf.NotAfter.Before(r.NotAfter) {
-		r.Sidecar = Sidecar{
-			Namespace: w.Namespace, Account: w.Account, Pod: w.Pod, PodUID: w.PodUID, Taken: r.Taken,
-			Serial: hex.EncodeToString(leaf.SerialNumber.Bytes()), Issuer: hex.EncodeToString(leaf.AuthorityKeyId), NotAfter: leaf.NotAfter.UTC(),
-		}
+	r.Namespace, r.Account, r.Pod, r.PodUID = w.Namespace, w.Account, w.Pod, w.PodUID
+	if l.notAfter.After(r.NotAfter) {
+		r.NotAfter = l.notAfter
 	}
-	return r
+	return r, isNew
 }

@@ -50,7 +50,7 @@ func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	leaf := chain[0]
-	s.connected.issued(workload, leaf)
+	s.connected.issued(workload, leafOf(chain, bundle), identity.Fingerprint(bundle))
 	s.metrics.issued("svid", s.options.Now().Sub(begin))
 	s.options.Log.Info().Str("id", id.String()).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
 		Str("node", workload.Node).Str("serial", hex.EncodeToString(leaf.SerialNumber.Bytes())).Time("not_after", leaf.NotAfter).Msg("issued")
@@ -134,7 +134,11 @@ var fingerprint = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // bundle answers GET /v1/bundle.
 func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
-	_, workload, leaf, err := s.caller(r)
+	_, workload, _, err := s.caller(r)
+	if err != nil {
+		return err
+	}
+	bundle, changed, err := s.options.Authorities.Bundle()
 	if err != nil {
 		return err
 	}
@@ -144,35 +148,34 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 			return &problem{http.StatusBadRequest, codeRequest, "after and taken are fingerprints of bundles: 64 hexadecimal digits", nil}
 		}
 	}
-	end := s.connected.poll(workload, leaf, taken)
+	end := s.connected.poll(workload, leafOf(r.TLS.PeerCertificates, bundle), taken)
 	if end == nil {
 		return &problem{http.StatusTooManyRequests, codeBusy, "this sidecar waits for the bundle several times already", nil}
 	}
 	defer end()
 	tooLong := time.NewTimer(patience)
 	defer tooLong.Stop()
-	for {
-		bundle, changed, err := s.options.Authorities.Bundle()
-		if err != nil {
-			return err
-		}
-		if identity.Fingerprint(bundle) != after {
-			text, err := identity.MarshalBundle(bundle)
-			if err != nil {
-				return err
-			}
-			write(w, s.options.Log, http.StatusOK, map[string]json.RawMessage{"bundle": text})
-			return nil
-		}
+	if identity.Fingerprint(bundle) == after {
 		select {
-		case <-changed:
+		case <-changed: // the bundle, or who signs; then a report is wanted anew
 		case <-tooLong.C:
-			w.WriteHeader(http.StatusNoContent)
-			return nil
 		case <-r.Context().Done():
 			return r.Context().Err()
 		}
+		if bundle, _, err = s.options.Authorities.Bundle(); err != nil {
+			return err
+		}
 	}
+	if identity.Fingerprint(bundle) == after {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	text, err := identity.MarshalBundle(bundle)
+	if err != nil {
+		return err
+	}
+	write(w, s.options.Log, http.StatusOK, map[string]json.RawMessage{"bundle": text})
+	return nil
 }
 
 // Facts is what people are told.
@@ -186,7 +189,7 @@ type Facts struct {
 
 // Anchor is a root that sidecars trust.
 type Anchor struct {
-	Key       string    `json:"key"` // its key identifier, in hex, by which leaves name their issuer
+	Name      string    `json:"name"` // identity.CertificateName, by which sidecars' leaves name who signed them
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
@@ -201,7 +204,7 @@ func (s *Server) Facts() (Facts, error) {
 	f := Facts{TrustDomain: bundle.TrustDomain().Name(), Fingerprint: identity.Fingerprint(bundle), Sidecars: s.connected.Sidecars()}
 	for _, root := range bundle.X509Authorities() {
 		f.Anchors = append(f.Anchors, Anchor{
-			hex.EncodeToString(root.SubjectKeyId), hex.EncodeToString(root.SerialNumber.Bytes()), root.NotBefore.UTC(), root.NotAfter.UTC(),
+			identity.CertificateName(root), hex.EncodeToString(root.SerialNumber.Bytes()), root.NotBefore.UTC(), root.NotAfter.UTC(),
 		})
 	}
 	if s.options.Progress != nil {

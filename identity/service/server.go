@@ -34,7 +34,7 @@ type Authorities interface {
 	Issuer() (identity.Issuer, error)
 	// Tokens gives who signs JWT-SVIDs.
 	Tokens() (identity.JWTSigner, error)
-	// Bundle gives the trust bundle, with a channel that is closed when it is no longer the current one.
+	// Bundle gives the trust bundle, with a channel that is closed when it, or who signs, is no longer the current one.
 	Bundle() (*spiffebundle.Bundle, <-chan struct{}, error)
 }
 

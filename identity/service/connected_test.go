@@ -1,0 +1,128 @@
+package service
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/attest"
+)
+
+// roll is who an API server knows.
+type roll struct {
+	pods    map[string]attest.Pod // by namespace/name
+	started []attest.PodName
+	unknown bool
+}
+
+func (r roll) Pod(namespace, name string) (attest.Pod, bool) {
+	p, ok := r.pods[namespace+"/"+name]
+	return p, ok
+}
+
+func (r roll) Started() ([]attest.PodName, bool) { return r.started, !r.unknown }
+
+// at is a time of these tests, in seconds.
+func at(s int) time.Time { return time.Unix(1_800_000_000+int64(s), 0).UTC() }
+
+type moving struct{ now time.Time }
+
+func (m *moving) Now() time.Time { return m.now }
+
+func web(pod string) identity.Workload {
+	return identity.Workload{Namespace: "shop", Account: "web", Pod: pod, PodUID: "uid-" + pod}
+}
+
+func byName(a, b identity.ProxyObservation) bool { return a.Name < b.Name }
+
+func TestARotationHearsOfWhoShowsWhatAndWhoIsSilent(t *testing.T) {
+	clock := &moving{at(0)}
+	c := NewConnected(clock.Now)
+	old, next := leaf{"01", "old", at(3600)}, leaf{"02", "new", at(7200)}
+	end := c.poll(web("a"), old, "bundle-1")
+	end()
+	clock.now = at(10)
+	c.issued(web("a"), next, "bundle-2") // it is on its way
+	c.issued(web("b"), old, "bundle-1")  // its first
+	clock.now = at(20)
+	c.poll(web("c"), next, "") // it did not say
+	r := roll{pods: map[string]attest.Pod{}}
+	for _, pod := range []string{"a", "b", "c", "silent"} {
+		r.pods["shop/"+pod] = attest.Pod{UID: "uid-" + pod}
+		r.started = append(r.started, attest.PodName{Namespace: "shop", Name: pod, UID: "uid-" + pod})
+	}
+	c.issued(web("deleted"), old, "bundle-1")
+	c.issued(identity.Workload{Namespace: "shop", Account: "web", Pod: "b", PodUID: "uid-earlier"}, old, "bundle-1")
+
+	got := c.Observe(r, at(30), at(-5))
+	want := []identity.ProxyObservation{
+		{Name: "shop/a", LastSeen: at(10), Reported: at(0), Taken: "bundle-1", Authority: "old", Issued: "new", LeafExpires: at(7200)},
+		{Name: "shop/b", LastSeen: at(10), Reported: at(10), Taken: "bundle-1", Authority: "old", Issued: "old", LeafExpires: at(3600)},
+		{Name: "shop/c", LastSeen: at(30), Reported: at(20), Authority: "new", LeafExpires: at(7200)},
+		{Name: "shop/silent", LastSeen: at(-5)},
+	}
+	if diff := cmp.Diff(want, got.Proxies, cmpopts.SortSlices(byName)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got.Remembers.IsZero() || got.Remembers.After(at(-1_000_000)) {
+		t.Errorf("with a roll nobody is forgotten, but it remembers since %v", got.Remembers)
+	}
+}
+
+func TestWhatWasSeenBeforeThisProcessServedDoesNotCount(t *testing.T) {
+	clock := &moving{at(0)}
+	c := NewConnected(clock.Now)
+	c.issued(web("a"), leaf{"01", "old", at(3600)}, "bundle-1")
+	r := roll{
+		pods:    map[string]attest.Pod{"shop/a": {UID: "uid-a"}},
+		started: []attest.PodName{{Namespace: "shop", Name: "a", UID: "uid-a"}},
+	}
+	got := c.Observe(r, at(30), at(20))
+	if diff := cmp.Diff([]identity.ProxyObservation{{Name: "shop/a", LastSeen: at(20)}}, got.Proxies); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got := c.Observe(nil, at(30), at(20)); len(got.Proxies) != 0 || got.Remembers != at(20) {
+		t.Errorf("without a roll: %+v", got)
+	}
+	r.unknown = true
+	if got := c.Observe(r, at(30), at(20)); !got.Remembers.IsZero() {
+		t.Errorf("before the roll is known it claims to remember since %v", got.Remembers)
+	}
+}
+
+func TestASidecarIsForgottenSomeTimeAfterItsLeaf(t *testing.T) {
+	clock := &moving{at(0)}
+	c := NewConnected(clock.Now)
+	c.issued(web("a"), leaf{"01", "old", at(3600)}, "bundle-1")
+	for second, want := range map[int]bool{0: true, 60: true, 91: false, 3600: false} {
+		clock.now = at(second)
+		if list := c.Sidecars(); len(list) != 1 || list[0].Connected != want {
+			t.Errorf("after %d s: %+v", second, list)
+		}
+	}
+	clock.now = at(3600 + 301)
+	if list := c.Sidecars(); len(list) != 0 {
+		t.Errorf("it is still known: %+v", list)
+	}
+}
+
+func TestASidecarWaitsOnlySoManyTimes(t *testing.T) {
+	c := NewConnected((&moving{at(0)}).Now)
+	var ends []func()
+	for range maxPolls {
+		ends = append(ends, c.poll(web("a"), leaf{"01", "old", at(3600)}, ""))
+	}
+	if c.poll(web("a"), leaf{"01", "old", at(3600)}, "") != nil {
+		t.Error("it may wait once more")
+	}
+	if c.poll(web("b"), leaf{"01", "old", at(3600)}, "") == nil {
+		t.Error("another may not")
+	}
+	ends[0]()
+	if c.poll(web("a"), leaf{"01", "old", at(3600)}, "") == nil {
+		t.Error("it may not after one has ended")
+	}
+}
