@@ -89,6 +89,20 @@ func envoyAccepts(t *testing.T, r translator.Resources) {
 	}
 }
 
+func TestEnvoyTakesStrictPortsOfEveryProtocol(t *testing.T) {
+	w := &model.Workload{
+		Pod:        &model.Pod{Key: model.Key{Namespace: "shop", Name: "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}},
+		Undeclared: model.InboundPort{MTLS: model.MTLSStrict},
+		Settings:   &model.Settings{TrustDomain: "cluster.local"},
+	}
+	for i, p := range []model.Protocol{model.Detect, model.TCP, model.HTTP, model.HTTP2, model.GRPC} {
+		w.Ports = append(w.Ports, model.InboundPort{Number: uint16(8080 + i), Protocol: p, MTLS: model.MTLSStrict})
+	}
+	for _, capture := range captures() {
+		envoyAccepts(t, translator.Inbound(w, capture))
+	}
+}
+
 func adsConfig() *corev3.ApiConfigSource {
 	return &corev3.ApiConfigSource{
 		ApiType: corev3.ApiConfigSource_DELTA_GRPC, TransportApiVersion: corev3.ApiVersion_V3,

@@ -33,6 +33,9 @@ const (
 	plainEndpoint = "none"
 )
 
+// secretsCluster is the bootstrap's cluster for the agent beside the sidecar.
+const secretsCluster = "sds"
+
 // spiffeID is the identity of a service account's pods.
 func spiffeID(s *model.Settings, account model.Key) string {
 	return trustDomainPrefix(s) + account.Namespace + "/sa/" + account.Name
@@ -138,7 +141,7 @@ func secrets() *corev3.ConfigSource {
 			TransportApiVersion: corev3.ApiVersion_V3,
 			GrpcServices: []*corev3.GrpcService{{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 				EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
-					ClusterName: "sds",
+					ClusterName: secretsCluster,
 					RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
 						BaseInterval: duration(100 * time.Millisecond), MaxInterval: duration(time.Second),
 					}},

@@ -69,7 +69,7 @@ func (s Server) split() (host string, port uint16, err error) {
 func (s Server) validate() error {
 	_, _, err := s.split()
 	if id, ok := strings.CutPrefix(s.ID, "spiffe://"); !ok || id == "" {
-		err = errors.Join(err, fmt.Errorf("control plane's SPIFFE ID %q: want spiffe://...", s.ID))
+		err = errors.Join(err, fmt.Errorf("control plane's SPIFFE ID %q: want one that begins with spiffe://", s.ID))
 	}
 	return err
 }

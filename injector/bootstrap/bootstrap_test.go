@@ -118,7 +118,7 @@ func TestAServerIsComplete(t *testing.T) {
 		"no port":           {func(o *bootstrap.Options) { o.Server.Address = "heddle" }, "want host:port"},
 		"port 0":            {func(o *bootstrap.Options) { o.Server.Address = "heddle:0" }, "want a port"},
 		"no host":           {func(o *bootstrap.Options) { o.Server.Address = ":15012" }, "want host:port"},
-		"no ID":             {func(o *bootstrap.Options) { o.Server.ID = "" }, "want spiffe://"},
+		"no ID":             {func(o *bootstrap.Options) { o.Server.ID = "" }, "begins with spiffe://"},
 		"no secrets":        {func(o *bootstrap.Options) { o.SDS = "" }, "SDS socket: no path given"},
 		"a second way":      {func(o *bootstrap.Options) { o.ADS = "/run/ads.sock" }, "want one of them"},
 		"a long SDS socket": {func(o *bootstrap.Options) { o.SDS = "/" + strings.Repeat("x", 107) }, "108 bytes"},

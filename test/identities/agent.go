@@ -29,6 +29,14 @@ type Agent struct {
 // Serve runs an agent for a sidecar of that ID until the test ends.
 func (a *Authority) Serve(t testing.TB, id string) *Agent {
 	t.Helper()
+	agent := a.Late(t, id)
+	agent.Start(t)
+	return agent
+}
+
+// Late is an agent that is not there yet.
+func (a *Authority) Late(t testing.TB, id string) *Agent {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "sds-") // a unix socket's path is at most 107 bytes, which t.TempDir may exceed
 	if err != nil {
 		t.Fatal(err)
@@ -44,21 +52,26 @@ func (a *Authority) Serve(t testing.TB, id string) *Agent {
 			t.Fatal(err)
 		}
 	}
-	listener, err := net.Listen("unix", agent.Socket)
+	return agent
+}
+
+// Start lets the agent answer until the test ends.
+func (a *Agent) Start(t testing.TB) {
+	t.Helper()
+	listener, err := net.Listen("unix", a.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := grpc.NewServer()
-	secretv3.RegisterSecretDiscoveryServiceServer(server, agent)
+	secretv3.RegisterSecretDiscoveryServiceServer(server, a)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
 		server.Stop()
 		if err := <-served; err != nil {
-			t.Errorf("agent of %s: %v", id, err)
+			t.Errorf("agent at %s: %v", a.Socket, err)
 		}
 	})
-	return agent
 }
 
 func (a *Authority) secretsOf(t testing.TB, id string) []*tlsv3.Secret {
