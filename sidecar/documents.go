@@ -33,6 +33,7 @@ type documents struct {
 	cert    *certificate
 	bundle  *spiffebundle.Bundle
 	read    []byte        // of the file, last
+	fresh   bool          // the signer has answered, and nothing has gone wrong since
 	changed chan struct{} // closed and replaced at each change
 }
 
@@ -81,7 +82,7 @@ func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) erro
 	case !c.key.private().PublicKey.Equal(c.chain[0].PublicKey):
 		return errors.New("check the certificate that the signer issued: it is for another key")
 	}
-	d.cert, d.bundle = c, b
+	d.cert, d.bundle, d.fresh = c, b, true
 	return d.changedLocked()
 }
 
@@ -106,15 +107,23 @@ func (d *documents) changedLocked() error {
 	return d.publish(d.cert, d.bundle)
 }
 
-// older compares sequence numbers. The mounted file may lag a minute behind what the signer has said already. Without
-// numbers the later news count: the signer corrects them at its next answer.
+// older compares sequence numbers, where both have one. The mounted file may lag a minute behind what the signer has said.
 func older(a, b *spiffebundle.Bundle) bool {
 	numberA, okA := a.SequenceNumber()
 	numberB, okB := b.SequenceNumber()
 	return okA && okB && numberA < numberB
 }
 
-// readFile takes the bundle from the file if that is not as it was read last, and says whether it is a new one.
+// heard says whether the signer has just answered or failed to.
+func (d *documents) heard(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fresh = err == nil
+}
+
+// readFile takes the bundle from the file if that is not as it was read last, and says whether it is a new one. It waits
+// with that as long as the signer answers, which is never behind the file. Then the file may hold what the signer cannot
+// tell: that its own certificate is by a new CA.
 func (d *documents) readFile() (bool, error) {
 	text, err := readSmall(d.file, identity.MaxBundle)
 	if err != nil {
@@ -122,7 +131,7 @@ func (d *documents) readFile() (bool, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if bytes.Equal(text, d.read) {
+	if d.fresh || bytes.Equal(text, d.read) {
 		return false, nil
 	}
 	b, err := identity.ParseBundle(d.id.TrustDomain(), text)

@@ -52,6 +52,7 @@ func (a *Agent) followBundle(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		a.docs.heard(err)
 		a.health.bundle.hear(err)
 		var wait time.Duration
 		if err == nil {

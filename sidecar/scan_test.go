@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"io/fs"
+	"math/big"
 	"os"
 	"path/filepath"
 	"testing"
@@ -52,6 +53,7 @@ func noSecrets(t testing.TB, a *Agent, where, text string) {
 		"the scalar":                scalar,
 		"the scalar in base64":      []byte(base64.StdEncoding.EncodeToString(scalar)),
 		"the scalar in hex":         []byte(hex.EncodeToString(scalar)),
+		"the scalar as a number":    []byte(new(big.Int).SetBytes(scalar).String()),
 		"the token":                 []byte(secretToken),
 	} {
 		if bytes.Contains([]byte(text), secret) {

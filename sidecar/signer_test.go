@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,7 +194,7 @@ func options(t testing.TB, s *signer, dir string) Options {
 	}
 }
 
-// run runs an agent until the test ends.
+// run runs an agent until the test ends. Its sockets are open when it returns.
 func run(t testing.TB, o Options) *Agent {
 	t.Helper()
 	a := must(New(o))
@@ -206,6 +207,12 @@ func run(t testing.TB, o Options) *Agent {
 			t.Error("agent:", err)
 		}
 	})
+	for _, path := range []string{o.SDS, o.WorkloadAPI, o.Relay.Socket, strings.TrimPrefix(o.Ready, "unix:")} {
+		eventually(t, "a socket is open", func() bool {
+			c, err := net.Dial("unix", path)
+			return path == "" || err == nil && c.Close() == nil
+		})
+	}
 	return a
 }
 

@@ -64,15 +64,16 @@ func (c ca) Bundle() (*spiffebundle.Bundle, <-chan struct{}, error) {
 
 // mesh is a signer and a control plane with an empty configuration, as sidecars see them.
 type mesh struct {
-	ca     ca
-	tokens *attest.JoinTokens
-	signer string // address
-	plane  string // address
+	ca           ca
+	tokens       *attest.JoinTokens
+	account, pod string // whose sidecar is started
+	signer       string // address
+	plane        string // address
 }
 
 func startMesh(t *testing.T) *mesh {
 	t.Helper()
-	m := &mesh{ca: ca{must(identity.NewRoot(domain(), time.Now(), 0))}, tokens: attest.NewJoinTokens(nil)}
+	m := &mesh{ca: ca{must(identity.NewRoot(domain(), time.Now(), 0))}, tokens: attest.NewJoinTokens(nil), account: "web", pod: "web-1"}
 	m.signer = m.serve(t, func(ctx context.Context, l net.Listener) error {
 		return service.ForFiles(service.Options{
 			ID: must(identity.ID(domain(), "heddle-system", "heddle-signer")), Authorities: m.ca, Log: zerolog.New(zerolog.NewTestWriter(t)),
@@ -115,7 +116,7 @@ func (m *mesh) planeTLS(t *testing.T) *tls.Config {
 		ClientAuth: tls.RequireAnyClientCert, SessionTicketsDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			w, err := identity.VerifyPod(s.PeerCertificates, m.ca.Authority.Bundle(), time.Now())
-			if err == nil && w.Pod != "web-1" {
+			if err == nil && w.Pod != m.pod {
 				err = fmt.Errorf("it is %v", w)
 			}
 			return err
@@ -166,9 +167,9 @@ func (m *mesh) start(t *testing.T, program string, more ...string) *process {
 	if err := os.WriteFile(bundle, must(identity.MarshalBundle(m.ca.Authority.Bundle())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{dir: dir, said: &output{}, token: m.tokens.Hand(identity.Workload{Namespace: "shop", Account: "web", Pod: "web-1"})}
+	p := &process{dir: dir, said: &output{}, token: m.tokens.Hand(identity.Workload{Namespace: "shop", Account: m.account, Pod: m.pod})}
 	p.Cmd = exec.Command(program, append([]string{
-		"--namespace", "shop", "--service-account", "web", "--pod", "web-1", "--signer", m.signer, "--control-plane", m.plane,
+		"--namespace", "shop", "--service-account", m.account, "--pod", m.pod, "--signer", m.signer, "--control-plane", m.plane,
 		"--bundle", bundle, "--join-token-file", "/dev/stdin", "--dir", filepath.Join(dir, "private"),
 		"--workload-api", filepath.Join(dir, "api.sock"), "--ready", "unix:" + filepath.Join(dir, "ready.sock"), "--log-level", "debug",
 	}, more...)...)

@@ -86,7 +86,8 @@ func (r *Relay) pass(from grpc.ServerStream) error {
 		if err == nil {
 			err = to.CloseSend()
 		}
-		if err != nil {
+		// After io.EOF the control plane has ended the stream; what it said last is still to be passed back.
+		if err != nil && !errors.Is(err, io.EOF) {
 			stop()
 		}
 	}()
