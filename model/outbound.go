@@ -96,7 +96,8 @@ type Workload struct {
 	Pod       *Pod
 	Namespace string
 	Location  Location
-	Ports     []InboundPort // declared by containers or targeted by a Service, by number
+	Ports     []InboundPort // declared by containers, targeted by a Service or named by an Access document, by number
+	Others    InboundPort   // how all other ports are received; its Number is 0
 	Checks    []HealthCheck // its own sidecar checks its application so
 	Settings  *Settings
 }
