@@ -52,7 +52,7 @@ func portOf(t *testing.T, s *State, pod string, port uint16) model.InboundPort {
 	t.Helper()
 	w := s.Workload(key(pod))
 	if port == 0 {
-		return w.Others
+		return w.Undeclared
 	}
 	i := slices.IndexFunc(w.Ports, func(p model.InboundPort) bool { return p.Number == port })
 	if i < 0 {

@@ -65,8 +65,8 @@ func (s *State) workloadOf(pod *model.Pod) workload {
 		}
 		w.notices = append(w.notices, in.notices...)
 	}
-	w.view.Others.Protocol = model.TCP
-	access.receive(&w.view.Others)
+	w.view.Undeclared.Protocol = model.TCP
+	access.receive(&w.view.Undeclared)
 	w.problems = access.problems
 	return w
 }

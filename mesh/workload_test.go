@@ -42,7 +42,7 @@ func TestAWorkloadReceivesOnDeclaredPortsAndOnThoseThatServicesTarget(t *testing
 		{Number: 9000, Protocol: model.GRPC, Declared: true, Access: &model.Access{}},
 		{Number: 9100, Access: &model.Access{}},
 	})
-	want(t, "all others", got.Others, model.InboundPort{Protocol: model.TCP, Access: &model.Access{}})
+	want(t, "all others", got.Undeclared, model.InboundPort{Protocol: model.TCP, Access: &model.Access{}})
 	want(t, "location", got.Location, model.Location{Node: "n1", Zone: "z1"})
 	want(t, "namespace", got.Namespace, "shop")
 }

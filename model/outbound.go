@@ -93,13 +93,13 @@ type Location struct{ Node, Zone, Region string }
 
 // Workload is what one sidecar receives, and what it must know of itself.
 type Workload struct {
-	Pod       *Pod
-	Namespace string
-	Location  Location
-	Ports     []InboundPort // declared by containers, targeted by a Service or named by an Access document, by number
-	Others    InboundPort   // how all other ports are received; its Number is 0
-	Checks    []HealthCheck // its own sidecar checks its application so
-	Settings  *Settings
+	Pod        *Pod
+	Namespace  string
+	Location   Location
+	Ports      []InboundPort // declared by containers, targeted by a Service or named by an Access document, by number
+	Undeclared InboundPort   // how all other ports are received; its Number is 0
+	Checks     []HealthCheck // its own sidecar checks its application so
+	Settings   *Settings
 }
 
 // InboundPort is a port of the pod that its sidecar receives on.
