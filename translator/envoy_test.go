@@ -64,7 +64,7 @@ func envoyAccepts(t *testing.T, r translator.Resources) {
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: adsConfig()},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: r.Listeners,
-			Clusters:  append([]*clusterv3.Cluster{{Name: bootstrap.ControlPlane}}, r.Clusters...),
+			Clusters:  append([]*clusterv3.Cluster{{Name: bootstrap.ControlPlane}, {Name: bootstrap.Secrets}}, r.Clusters...),
 		},
 	}
 	for i, rc := range r.Routes {
