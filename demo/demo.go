@@ -48,6 +48,7 @@ const (
 var ErrDisagree = errors.New("what was measured disagrees with the policies")
 
 const (
+	drain      = time.Second            // what is not needed any more stays so long
 	flushEvery = 500 * time.Millisecond // sidecars push what they count
 	frameEvery = 500 * time.Millisecond
 	liveFor    = 5 * time.Second // what the screen shows as present
@@ -68,11 +69,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
-	dir, err := os.MkdirTemp("", "heddle-demo-")
+	own, err := makeFolder()
 	if err != nil {
-		return fmt.Errorf("make a directory for the demo: %w", err)
+		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, own.remove()) }()
+	defer own.removeWhenKilled(ctx)()
 	binary, err := envoy.Find(ctx, envoy.FindOptions{Path: o.Envoy, Progress: o.Notes})
 	switch {
 	case ctx.Err() != nil:
@@ -80,10 +82,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	case err != nil:
 		return err
 	}
-	if o.Folder, err = chooseFolder(o.Folder, dir); err != nil {
+	if o.Folder, err = chooseFolder(o.Folder, own.path); err != nil {
 		return err
 	}
-	s := newStage(o, dir, binary)
+	s := newStage(o, own.path, binary)
 	return s.run(ctx)
 }
 
@@ -131,7 +133,7 @@ func newStage(o Options, dir, binary string) *stage {
 	}
 	s.watcher = newWatcher(kube.NewFolder(kube.FolderOptions{Dir: o.Folder, Log: o.Log, Problems: s.problems}))
 	s.plane = controlplane.New(controlplane.Options{
-		Source: s.watcher, Observer: s.watcher, Socket: s.socket(), Unredirected: true, Drain: time.Second, Log: o.Log,
+		Source: s.watcher, Observer: s.watcher, Socket: s.socket(), Unredirected: true, Drain: drain, Log: o.Log,
 		Signals: observe.Options{
 			Slot: flushEvery, Keep: 10 * time.Minute, Identify: s.identify, Log: o.Log,
 		},

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -285,6 +286,51 @@ func TestTheFirstInterruptCleansUp(t *testing.T) {
 	}
 }
 
+func TestADemoRemovesWhatAKilledOneLeft(t *testing.T) {
+	killed := start(t)
+	until(t, killed.notes, "load begins")
+	if err := killed.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := killed.end(); err == nil {
+		t.Error("the demo outlived its being killed")
+	}
+	killed.wait("its sidecars to end", func() bool { return len(killed.processes()) == 0 })
+	folders := killed.folders()
+	if len(folders) != 1 {
+		t.Fatalf("it left %v, want its folder", folders)
+	}
+	// Of one that is new nobody can say that it is not just being made.
+	t.Setenv("TMPDIR", killed.tmp)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	next := func() {
+		if err := demo.Run(ended, demo.Options{}); err == nil || err.Error() != "interrupted" {
+			t.Errorf("it says %v; want interrupted", err)
+		}
+	}
+	next()
+	if got := killed.folders(); !slices.Equal(got, folders) {
+		t.Errorf("a new folder was removed; %v are left", got)
+	}
+	past := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(folders[0], past, past); err != nil {
+		t.Fatal(err)
+	}
+	next()
+	killed.wantNothingLeft()
+}
+
+// folders are those of demos that are in the demo's temporary directory.
+func (r *running) folders() []string {
+	r.t.Helper()
+	found, err := filepath.Glob(filepath.Join(r.tmp, "heddle-demo-*"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return found
+}
+
 func TestTheSecondInterruptKills(t *testing.T) {
 	r := start(t)
 	until(t, r.notes, "load begins")
@@ -308,6 +354,7 @@ func TestTheSecondInterruptKills(t *testing.T) {
 		t.Errorf("ended with %v, want killed by the interrupt", err)
 	}
 	r.wait("the last sidecar to end", func() bool { return len(r.processes()) == 0 })
+	r.wantNothingLeft()
 }
 
 // wait waits for a condition that nobody tells of.

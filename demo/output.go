@@ -53,26 +53,29 @@ func (o *screenOutput) show(s scene) error {
 	if err != nil {
 		return fmt.Errorf("ask the terminal for its size: %w", err)
 	}
+	if width <= 0 || height <= 0 { // some terminals do not know
+		width, height = 80, 24
+	}
 	var b strings.Builder
 	if !o.open {
 		o.open = true
-		b.WriteString("\x1b[?1049h\x1b[?25l") // second screen, no cursor
+		b.WriteString("\x1b[?1049h\x1b[?25l\x1b[?7l") // second screen, no cursor, nothing wraps
 	}
 	b.WriteString("\x1b[H")
 	for i, line := range s.render(o.palette, size{width, height}) {
 		if i > 0 {
 			b.WriteString("\r\n")
 		}
-		b.WriteString(line + "\x1b[K") // and nothing of the line before
+		// Nothing of the line before; behind a line as wide as the screen it would erase that line's last character.
+		b.WriteString("\x1b[K" + line)
 	}
-	b.WriteString("\x1b[J")
 	_, err = o.out.WriteString(b.String())
 	return err
 }
 
 func (o *screenOutput) close(s *scene) error {
 	if o.open {
-		if _, err := o.out.WriteString("\x1b[?25h\x1b[?1049l"); err != nil {
+		if _, err := o.out.WriteString("\x1b[?7h\x1b[?25h\x1b[?1049l"); err != nil {
 			return err
 		}
 	}

@@ -40,7 +40,7 @@ type size struct{ width, height int }
 
 // render draws a scene: as many lines as the screen has, each at most as wide as it is.
 func (s scene) render(p palette, at size) []string {
-	c := canvas{palette: p, width: max(at.width, 60), names: min(max(at.width-6*column, 24), 44)}
+	c := canvas{palette: p, width: at.width, names: min(max(at.width-6*column, 24), 44, at.width)}
 	s.title(&c)
 	s.edges(&c)
 	s.splits(&c)
@@ -65,6 +65,9 @@ func (c *canvas) add(cells ...cell) {
 	var b strings.Builder
 	left := c.width
 	for _, cell := range cells {
+		if cell.width < -left {
+			break // a number is shown whole or not at all
+		}
 		text := cell.fitted(left)
 		left -= utf8.RuneCountInString(text)
 		b.WriteString(c.paint(cell.colour, text))
@@ -107,7 +110,7 @@ func cut(text string, n int) string {
 
 func (s scene) title(c *canvas) {
 	c.add(cell{"Heddle demo", 0, c.bold}, cell{fmt.Sprintf("  %d sidecars, %d pages/s, up %s", s.sidecars, s.rate,
-		s.elapsed.Truncate(time.Second)), c.width - 11 - 14, ""}, cell{"Ctrl-C ends it", 0, c.dim})
+		s.elapsed.Truncate(time.Second)), max(c.width-11-14, 0), ""}, cell{"Ctrl-C ends it", 0, c.dim})
 	c.add(cell{"Edit the files in ", 0, c.dim}, cell{s.folder, 0, c.cyan}, cell{" and watch the traffic follow", 0, c.dim})
 	c.add()
 }
@@ -205,7 +208,7 @@ func (s scene) splits(c *canvas) {
 			if i < len(now.Targets) {
 				t = now.Targets[i]
 				share = fmt.Sprintf("%.1f%%", 100*t.Share)
-				bar = strings.Repeat("█", int(t.Share*float64(c.width-c.names-2*column-2)+0.5))
+				bar = strings.Repeat("█", int(t.Share*float64(max(c.width-c.names-2*column-2, 0))+0.5))
 			}
 			c.add(cell{name + " → " + to, c.names, ""}, number(fmt.Sprintf("%.1f%%", 100*t.Wanted), ""),
 				number(share, c.bold), cell{"  " + bar, 0, c.green})
@@ -293,7 +296,7 @@ func (s scene) lastEdit(c *canvas) {
 	var last []news
 	for _, n := range s.heard.news {
 		if n.kind == newsPolicy || n.kind == newsWrong {
-			if len(last) > 0 && n.at.Sub(last[0].at) > ackTime {
+			if len(last) > 0 && n.at.Sub(last[0].at) > editTime {
 				last = nil
 			}
 			last = append(last, n)

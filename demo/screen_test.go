@@ -65,6 +65,8 @@ func TestTheScreenIsTheGoldenOne(t *testing.T) {
 		"first-frame": {quiet, size{80, 24}},
 		"wrong-edit":  {wrong, size{80, 24}},
 		"tiny":        {busy(), size{60, 10}},
+		"narrow":      {busy(), size{20, 30}},
+		"phone":       {wrong, size{40, 30}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lines := c.scene.render(palette{}, c.size)
@@ -78,6 +80,23 @@ func TestTheScreenIsTheGoldenOne(t *testing.T) {
 			}
 			golden(t, name+".txt", strings.Join(lines, "\n")+"\n")
 		})
+	}
+}
+
+func TestNoScreenIsTooSmall(t *testing.T) {
+	for at := (size{1, 1}); at.width <= 130; at = (size{at.width + 1, (at.height + 6) % 50}) {
+		at.height = max(at.height, 1)
+		for _, s := range []scene{busy(), {}} {
+			lines := s.render(palette{}, at)
+			if len(lines) != at.height {
+				t.Errorf("%d lines on a screen of %v", len(lines), at)
+			}
+			for _, line := range lines {
+				if n := utf8.RuneCountInString(line); n > at.width {
+					t.Errorf("%d characters on a screen of %v: %s", n, at, line)
+				}
+			}
+		}
 	}
 }
 

@@ -60,13 +60,16 @@ const (
 
 // change is an edit that took effect.
 type change struct {
-	at    time.Time
-	acked map[string]bool // sidecars that acknowledged something since
-	last  time.Time       // of these
+	at      time.Time
+	policy  bool            // it was of a policy, and not of endpoints alone
+	applied bool            // the control plane has it
+	over    time.Time       // what is sent from now on is not its own: something else changed, or the drain is over
+	acked   map[string]bool // sidecars that acknowledged what was sent for it
+	last    time.Time       // of these
 }
 
-// ackTime is how long after a change an acknowledgement is counted as its.
-const ackTime = 2 * time.Second
+// editTime is how close together the parts of one edit are.
+const editTime = 2 * time.Second
 
 func newWatcher(source controlplane.Source) *watcher {
 	return &watcher{
@@ -163,7 +166,7 @@ func (w *watcher) edits(now time.Time, changed []mesh.PolicyStatus) []news {
 // follow begins to watch a change on its way to the sidecars.
 func (w *watcher) follow(now time.Time, ch mesh.Changes) {
 	if len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) > 0 || ch.Settings {
-		w.change = &change{at: now, acked: map[string]bool{}}
+		w.change = &change{at: now, policy: len(ch.Policies) > 0, acked: map[string]bool{}}
 	}
 	if len(ch.Policies) == 0 {
 		for _, k := range ch.Endpoints {
@@ -195,8 +198,20 @@ func (w *watcher) note(n news) {
 	w.add(n)
 }
 
-// Applied implements controlplane.Observer.
-func (w *watcher) Applied(mesh.Changes) {}
+// Applied implements controlplane.Observer: the control plane begins to send a change. The next one that it applies is
+// another's: sidecars also report what their applications' health is, and that goes to everybody as endpoints.
+func (w *watcher) Applied(ch mesh.Changes) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch c := w.change; {
+	case c == nil || len(ch.Outbounds)+len(ch.Workloads)+len(ch.Endpoints) == 0 && !ch.Settings:
+	case !c.applied && c.policy == (len(ch.Policies) > 0):
+		c.applied, c.over = true, now.Add(drain)
+	case c.applied && now.Before(c.over):
+		c.over = now
+	}
+}
 
 // Observe implements controlplane.Observer: it counts who has a change, and tells who refused one.
 func (w *watcher) Observe(e xds.Event) {
@@ -204,13 +219,16 @@ func (w *watcher) Observe(e xds.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case e.Kind == xds.Acked && e.Resources > 0 && w.change != nil && now.Sub(w.change.at) < ackTime:
+	case e.Kind == xds.Acked && e.Resources > 0 && w.change != nil && w.change.sent(now.Add(-e.Took)):
 		w.change.acked[e.Proxy] = true
 		w.change.last = now
 	case e.Kind == xds.Refused:
 		w.add(news{now, newsWrong, fmt.Sprintf("the sidecar of %s refused: %s", e.Proxy, e.Reason)})
 	}
 }
+
+// sent says whether what was sent at that time was sent for the change.
+func (c *change) sent(at time.Time) bool { return c.applied && !at.Before(c.at) && at.Before(c.over) }
 
 // lookup implements directory.
 func (w *watcher) lookup(key model.Key) (netip.Addr, bool) {

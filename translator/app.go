@@ -36,7 +36,7 @@ func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
 		}},
 		ValidateClusters:        no(),
 		RequestHeadersToRemove:  []string{headerProtocol},
-		ResponseHeadersToRemove: []string{headerFailure}, // an application must not make callers retry
+		ResponseHeadersToRemove: []string{headerFailure, headerFlags}, // only sidecars say these
 		Metadata:                provenance(origins...),
 	}
 }

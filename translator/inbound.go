@@ -2,6 +2,7 @@ package translator
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -189,6 +190,7 @@ func inboundHTTP(p model.InboundPort, caller clientCertificate) *listenerv3.Filt
 		remove:  []string{"x-envoy-"},
 		reply:   markFailures(),
 		caller:  caller,
+		guarded: rulesOnPaths(p),
 	})
 }
 
@@ -206,22 +208,41 @@ func inboundTCP(p model.InboundPort, caller clientCertificate) *listenerv3.Filte
 	return tcpChain(t)
 }
 
+// rulesOnPaths says that what this port lets through depends on the path. The matches of routes without a limit count
+// as well: what passes for one of them meets no later limit.
+func rulesOnPaths(p model.InboundPort) bool {
+	onPath := func(m model.Match) bool { return m.Path != nil }
+	return slices.ContainsFunc(p.Limits, func(l model.RouteLimit) bool {
+		return slices.ContainsFunc(l.Matches, onPath) || slices.ContainsFunc(l.Unless, onPath)
+	})
+}
+
 // markFailures tells callers' sidecars which of this sidecar's own answers stand for a failure of the application:
 // UF is a connection that failed, UC and UR are ones that broke or were reset.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#response-flags
 func markFailures() *hcmv3.LocalReplyConfig {
-	mark := func(value string, flags ...string) *hcmv3.ResponseMapper {
-		return &hcmv3.ResponseMapper{
-			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
-				ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
-			}},
-			HeadersToAdd: []*corev3.HeaderValueOption{{
-				Header:       &corev3.HeaderValue{Key: headerFailure, Value: value},
-				AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-			}},
-		}
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		markReplies(headerFailure, failureConnect, "UF"), markReplies(headerFailure, failureReset, "UC", "UR"),
+	}}
+}
+
+// tellFlags tells an application which answers are its own sidecar's, and why: a 503 of a Service that is not there
+// looks like any other otherwise.
+func tellFlags() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{markReplies(headerFlags, "%RESPONSE_FLAGS%")}}
+}
+
+// markReplies puts a header on the answers that a sidecar makes up with one of these response flags, or any of all.
+func markReplies(name, value string, flags ...string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: flags},
+		}},
+		HeadersToAdd: []*corev3.HeaderValueOption{{
+			Header:       &corev3.HeaderValue{Key: name, Value: value},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}},
 	}
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{mark(failureConnect, "UF"), mark(failureReset, "UC", "UR")}}
 }
 
 func destinationPort(port uint16) *listenerv3.ListenerFilterChainMatchPredicate {

@@ -35,6 +35,7 @@ func outboundListener(o *model.Outbound, p model.OutboundPort, to outboundTarget
 			filters: outboundHTTPFilters(),
 			network: []*listenerv3.Filter{callerState()},
 			remove:  []string{"x-envoy-", "x-heddle-"},
+			reply:   tellFlags(),
 		})
 	}
 	if !p.Protocol.IsHTTP() {
@@ -96,6 +97,7 @@ type httpOptions struct {
 	remove  []string             // prefixes of request headers that nobody may send here
 	reply   *hcmv3.LocalReplyConfig
 	caller  clientCertificate
+	guarded bool // rules on paths stand here that nobody may get around
 }
 
 // clientCertificate says what an application is told of who called, in x-forwarded-client-cert. What a caller sends
@@ -136,6 +138,9 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		// What RFC 3986, 6.2.2, makes one path takes one route: /./search must not get around the limit of /search.
 		NormalizePath: yes(),
 	}
+	if o.guarded {
+		guardPaths(m)
+	}
 	if o.inline != nil {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}
 	} else {
@@ -149,6 +154,14 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		Name:       "envoy.filters.network.http_connection_manager",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(m)},
 	})}
+}
+
+// guardPaths makes one path of what an application may take for one: many read // as /, and %2F and %5C as the
+// characters that they encode. Adjacent slashes are merged; an escaped one, which may be either, is answered 400.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/http/http_conn_man/header_operation_order
+func guardPaths(m *hcmv3.HttpConnectionManager) {
+	m.MergeSlashes = true
+	m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
 }
 
 const (

@@ -21,6 +21,8 @@ const (
 	// connect (no connection to the application) or reset (the connection broke before a response). Callers' retries
 	// and outlier detection go by it; it never reaches an application.
 	headerFailure = "x-heddle-failure"
+	// headerFlags is how a caller's sidecar tells its application that it made up an answer itself, and why.
+	headerFlags = "x-heddle-response-flags"
 	// headerProtocol is the protocol that the calling application spoke, so that the server's sidecar can speak the
 	// same although the hop between them is HTTP/2.
 	headerProtocol = "x-heddle-protocol"

@@ -27,7 +27,7 @@ func routeConfiguration(o *model.Outbound, p model.OutboundPort, name, own strin
 			Domains: []string{"*"},
 			Routes:  routes,
 		}},
-		ResponseHeadersToRemove: []string{headerFailure},
+		ResponseHeadersToRemove: []string{headerFailure, headerFlags},
 		ValidateClusters:        no(), // one missing cluster fails its own share, not the table
 		Metadata:                provenance(append([]model.Origin{portOrigin(o, p)}, routeOrigins(t)...)...),
 	}

@@ -18,7 +18,7 @@ func TestFaultsAreInjectedWhereAskedFor(t *testing.T) {
 		web.Get("http://catalog:8080/slow").WantStatus(http.StatusOK).WantTook(0, 500*time.Millisecond)
 	})
 	mesh.Run("an abort", func(*testing.T) {
-		web.Get("http://catalog:8080/broken", chaos).WantStatus(http.StatusTeapot)
+		web.Get("http://catalog:8080/broken", chaos).WantStatus(http.StatusTeapot).WantHeader("x-heddle-response-flags", "FI")
 		catalog.WantRequests(0)
 		web.Get("http://catalog:8080/broken").WantStatus(http.StatusOK)
 	})

@@ -24,6 +24,19 @@ func TestRateLimitsHoldForCallersInsideAndOutsideTheMesh(t *testing.T) {
 		}
 		mesh.App("catalog-1").WantRequests(5)
 	})
+	mesh.Run("nor does another spelling of the path get around it", func(*testing.T) {
+		for _, path := range []string{"//search", "///find", "//reports/..//search"} {
+			web.Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
+			web.HTTP2().Get("http://catalog:8080" + path).WantStatus(http.StatusTooManyRequests)
+			outsider.Get("http://catalog-1:8080" + path).WantStatus(http.StatusTooManyRequests)
+		}
+		for _, path := range []string{"/a%2Fsearch", "/a%2f..%2Fsearch", "/%5Csearch", "/search%5c"} {
+			web.Get("http://catalog:8080" + path).WantStatus(http.StatusBadRequest)
+			outsider.HTTP2().Get("http://catalog-1:8080" + path).WantStatus(http.StatusBadRequest)
+		}
+		mesh.App("catalog-1").WantRequests(0)
+		web.Get("http://catalog:8080/items?next=/a%2Fb//c").WantStatus(http.StatusOK)
+	})
 	mesh.Run("a burst after a pause", func(*testing.T) {
 		for _, got := range web.Times(3, "http://catalog:8080/reports") {
 			got.WantStatus(http.StatusOK)

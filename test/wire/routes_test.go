@@ -83,20 +83,46 @@ func TestAPolicyInACallersNamespaceHoldsForThatNamespaceAlone(t *testing.T) {
 	mesh.Caller("web").Get("http://catalog.shop:8080/").WantStatus(http.StatusGatewayTimeout)
 }
 
+// What an application says of itself, or passes on of another, is not what its caller's sidecar saw.
+func TestOnlyTheCallersOwnSidecarTellsOfFlags(t *testing.T) {
+	mesh := wire.Start(t, "plain")
+	says := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("x-heddle-response-flags", "NC")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
+	}
+	for _, pod := range []string{"catalog-1", "outside-1"} {
+		mesh.App(pod).Does(says)
+	}
+	for _, got := range []*wire.Response{
+		mesh.Get("http://catalog:8080/"), mesh.Get("http://outside:8080/"), mesh.Outsider().Get("http://catalog-1:8080/"),
+	} {
+		got.WantStatus(http.StatusServiceUnavailable).WantHeader("x-heddle-response-flags", "")
+	}
+}
+
 func TestRoutesToWhatIsNotThereAnswer503(t *testing.T) {
 	mesh := wire.Start(t, "missing-targets")
 	web := mesh.Caller("web")
-	for _, path := range []string{"/no-service", "/no-port", "/no-pods"} {
-		web.Get("http://catalog:8080" + path).WantStatus(http.StatusServiceUnavailable)
+	const flags = "x-heddle-response-flags"
+	for path, flag := range map[string]string{"/no-service": "NC", "/no-port": "NC", "/no-pods": "UH"} {
+		web.Get("http://catalog:8080"+path).WantStatus(http.StatusServiceUnavailable).WantHeader(flags, flag)
 	}
 	mesh.App("catalog-1").WantRequests(0)
 
-	web.Get("http://catalog:8080/").WantStatus(http.StatusOK)
+	web.Get("http://catalog:8080/").WantStatus(http.StatusOK).WantHeader(flags, "")
 
-	web.Get("http://empty:8080/").WantStatus(http.StatusServiceUnavailable)
+	web.Get("http://empty:8080/").WantStatus(http.StatusServiceUnavailable).WantHeader(flags, "UH")
 
 	const n = 200
-	got := wire.Statuses(web.Times(n, "http://catalog:8080/half"))
+	all := web.Times(n, "http://catalog:8080/half")
+	got := wire.Statuses(all)
+	for _, a := range all {
+		if flag := a.Header.Get(flags); (flag == "NC") != (a.Status == http.StatusServiceUnavailable) {
+			t.Fatalf("an answer %d has the flags %q", a.Status, flag)
+		}
+	}
 	wire.WantShare(t, "requests to the Service that is not there", got[http.StatusServiceUnavailable], n, 0.5)
 	if got[http.StatusOK]+got[http.StatusServiceUnavailable] != n {
 		t.Errorf("answers are %v", got)

@@ -16,7 +16,8 @@ func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
 	mesh.Run("a slow answer is cut off, and the application is told", func(*testing.T) {
 		left := make(chan struct{})
 		catalog.Does(wire.Abandoned(left))
-		mesh.Get("http://catalog:8080/items").WantStatus(http.StatusGatewayTimeout).WantTook(500*time.Millisecond, 3*time.Second)
+		mesh.Get("http://catalog:8080/items").WantStatus(http.StatusGatewayTimeout).
+			WantHeader("x-heddle-response-flags", "UT").WantTook(500*time.Millisecond, 3*time.Second)
 		<-left
 	})
 	mesh.Run("a client cannot change it", func(*testing.T) {
@@ -30,6 +31,11 @@ func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
 		if string(got.Body) != "1\n2\n3\n4\n" {
 			t.Errorf("the answer is %q", got.Body)
 		}
+	})
+	mesh.Run("a request that nobody answers is ended as well", func(*testing.T) {
+		catalog.Does(wire.Wait(time.Minute))
+		mesh.Get("http://catalog:8080/reports/1").WantStatus(http.StatusGatewayTimeout).
+			WantHeader("x-heddle-response-flags", "SI").WantTook(time.Second, 5*time.Second)
 	})
 	mesh.Run("a stream that stands still is ended", func(t *testing.T) {
 		catalog.Does(wire.Stream(2, time.Minute))
