@@ -203,9 +203,12 @@ func deniedPath(p model.AccessPath) *rbacv3.Permission {
 			b.WriteString(spellings(c))
 		}
 	}
-	if p.Prefix {
+	switch {
+	case p.Prefix:
 		b.WriteString(".*")
-	} else {
+	case strings.HasSuffix(p.Path, "/"):
+		b.WriteString(`\.?` + pathParameters)
+	default:
 		b.WriteString(pathParameters)
 	}
 	return onPath(matches(b.String() + `|.*/\.\.;.*`))
