@@ -54,7 +54,7 @@ func secure(c *clusterv3.Cluster, o *model.Outbound, alpn string) {
 			socketFor(account.String(), clientTLS(o.Settings, account, alpn)))
 	}
 	c.TransportSocketMatches = append(c.TransportSocketMatches, socketFor(plainEndpoint, plainText()))
-	c.TransportSocket = toNobody()
+	c.TransportSocket = toNobody(alpn)
 }
 
 func socketFor(endpoint string, socket *corev3.TransportSocket) *clusterv3.Cluster_TransportSocketMatch {
@@ -164,10 +164,12 @@ func plainText() *corev3.TransportSocket {
 	}
 }
 
-// toNobody is TLS with a peer whose certificate has a hash that none has.
-func toNobody() *corev3.TransportSocket {
+// toNobody is TLS with a peer whose certificate has a hash that none has. It offers the mesh's ALPN lest a permissive
+// port takes it for an application's own TLS and lets that answer.
+func toNobody(alpn string) *corev3.TransportSocket {
 	return tlsSocket(typed(&tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{
-		TlsParams: onlyTLS13(),
+		TlsParams:     onlyTLS13(),
+		AlpnProtocols: []string{alpn},
 		ValidationContextType: &tlsv3.CommonTlsContext_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{
 			VerifyCertificateHash: []string{strings.Repeat("00", 32)},
 		}},

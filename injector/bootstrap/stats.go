@@ -104,7 +104,7 @@ func keptStats() []*matcherv3.StringMatcher {
 }
 
 // keptTLS counts handshakes and why they failed.
-const keptTLS = `ssl\.(?:handshake|connection_error|fail_verify_error|fail_verify_san|fail_verify_no_cert)`
+const keptTLS = `ssl\.(?:handshake|connection_error|fail_verify_error|fail_verify_san|fail_verify_cert_hash|fail_verify_no_cert)`
 
 func keepPrefix(prefix string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}}
