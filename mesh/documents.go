@@ -45,8 +45,9 @@ type document struct {
 	refused []string          // hashes, newest last
 	reasons map[string]string // why proxies refused a hash, as far as was heard since the start
 
-	joined []policy.Problem // of the version in force beside Services and other documents
-	status PolicyStatus     // as last reported
+	joined  []policy.Problem // of the version in force beside Services and other documents
+	denying *policy.Problem  // what it denies for want of a good version
+	status  PolicyStatus     // as last reported
 }
 
 // version is a good version of a document.
@@ -111,6 +112,7 @@ func (s *State) takePolicy(key model.Key, text *model.PolicyText) {
 func (s *State) dropDocument(r ref) {
 	s.reindexPolicy(r, s.documents[r].inForce(), nil)
 	delete(s.documents, r)
+	s.reindexAccess(r)
 	s.items.remove(r.configMap, r.item)
 	s.dirty.documents.add(r)
 }
@@ -225,6 +227,10 @@ func (d *document) broughtIn(hash string) bool {
 // reindexPolicy notes what a document speaks of, and marks what it spoke of before and does now.
 func (s *State) reindexPolicy(r ref, before, now *policy.Document) {
 	s.dirty.documents.add(r)
+	s.reindexAccess(r)
+	if before != now {
+		s.documents[r].joined = nil // found out anew below
+	}
 	if before != nil && before != now {
 		switch before.Kind {
 		case policy.KindTraffic:

@@ -53,6 +53,7 @@ func (s *State) takeService(key model.Key, fact *model.Service) {
 	s.dirty.outbounds.add(key)
 	s.dirty.traffic.add(key)
 	s.dirty.traffic.addAll(s.referrers[key])
+	s.dirty.documents.addAll(s.accessOf[key])
 	s.markPodsOf(key)
 }
 
@@ -136,10 +137,12 @@ func (s *State) takePod(key model.Key, pod *model.Pod) {
 	old := s.pods[key]
 	if old != nil {
 		s.nodePods.remove(old.Node, key)
+		s.podsIn.remove(key.Namespace, key)
 		delete(s.pods, key)
 	}
 	if pod != nil {
 		s.nodePods.add(pod.Node, key)
+		s.podsIn.add(key.Namespace, key)
 		s.pods[key] = pod
 	}
 	if pod == nil || old != nil && old.UID != pod.UID {

@@ -43,6 +43,7 @@ func (s *State) updateDefaults(ch *Changes) {
 	j := newJoin(s)
 	j.tellConflicts(l)
 	settings := j.settings(l)
+	s.updateAccessDefaults(j, l)
 	j.deliver(l)
 
 	if !reflect.DeepEqual(s.settings, settings) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 )
 
 // Options say what a State starts from.
@@ -47,6 +48,7 @@ type State struct {
 	podSlices  index[model.Key, model.Key] // pod: slices that list it
 	nodeSlices index[string, model.Key]    // node: slices with an endpoint on it
 	nodePods   index[string, model.Key]    // node: pods on it
+	podsIn     index[string, model.Key]    // namespace: its pods
 
 	// Policies.
 	documents     map[ref]*document
@@ -58,6 +60,13 @@ type State struct {
 	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
 	referrers     index[model.Key, model.Key]                // the other way round, Service: those whose routes name it
 	kept          map[ref]model.SavedPolicy                  // what is saved
+
+	// Access documents, in force or denying.
+	access         map[ref]*accessPart
+	accessIn       index[string, ref]             // namespace: those in it
+	accessOf       index[model.Key, ref]          // Service: those that name it
+	accessDefaults accessDefaults                 // of the Mesh documents
+	accessProblems map[ref]map[policy.Problem]int // how many workloads say so
 
 	// What was derived.
 	services  map[model.Key]*service
@@ -82,10 +91,11 @@ type service struct {
 	notices   []Notice
 }
 
-// workload is a view with the notices that its making gave.
+// workload is a view with what its making gave to say.
 type workload struct {
-	view    *model.Workload
-	notices []Notice
+	view     *model.Workload
+	notices  []Notice
+	problems []accessProblem
 }
 
 // dirty holds what the stages of an Apply have still to look at.
@@ -115,28 +125,33 @@ func newDirty() dirty {
 // New makes a State that knows no facts yet.
 func New(o Options) *State {
 	s := &State{
-		options:       o,
-		slices:        map[model.Key]*model.Slice{},
-		pods:          map[model.Key]*model.Pod{},
-		nodes:         map[string]*model.Node{},
-		health:        index[model.Key, finding]{},
-		slicesOf:      index[model.Key, model.Key]{},
-		podSlices:     index[model.Key, model.Key]{},
-		nodeSlices:    index[string, model.Key]{},
-		nodePods:      index[string, model.Key]{},
-		documents:     map[ref]*document{},
-		items:         index[model.Key, string]{},
-		policiesOf:    index[model.Key, ref]{},
-		meshDocuments: set[ref]{},
-		builtin:       builtinLevel(),
-		targets:       map[model.Key]map[model.Key][]model.Labels{},
-		referrers:     index[model.Key, model.Key]{},
-		kept:          map[ref]model.SavedPolicy{},
-		services:      map[model.Key]*service{},
-		workloads:     map[model.Key]*workload{},
-		claims:        claims{},
-		notices:       map[Notice]int{},
-		dirty:         newDirty(),
+		options:        o,
+		slices:         map[model.Key]*model.Slice{},
+		pods:           map[model.Key]*model.Pod{},
+		nodes:          map[string]*model.Node{},
+		health:         index[model.Key, finding]{},
+		slicesOf:       index[model.Key, model.Key]{},
+		podSlices:      index[model.Key, model.Key]{},
+		nodeSlices:     index[string, model.Key]{},
+		nodePods:       index[string, model.Key]{},
+		podsIn:         index[string, model.Key]{},
+		documents:      map[ref]*document{},
+		items:          index[model.Key, string]{},
+		policiesOf:     index[model.Key, ref]{},
+		meshDocuments:  set[ref]{},
+		builtin:        builtinLevel(),
+		targets:        map[model.Key]map[model.Key][]model.Labels{},
+		referrers:      index[model.Key, model.Key]{},
+		kept:           map[ref]model.SavedPolicy{},
+		access:         map[ref]*accessPart{},
+		accessIn:       index[string, ref]{},
+		accessOf:       index[model.Key, ref]{},
+		accessProblems: map[ref]map[policy.Problem]int{},
+		services:       map[model.Key]*service{},
+		workloads:      map[model.Key]*workload{},
+		claims:         claims{},
+		notices:        map[Notice]int{},
+		dirty:          newDirty(),
 	}
 	for _, saved := range o.Saved {
 		s.kept[ref{saved.ConfigMap, saved.Item}] = saved

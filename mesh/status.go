@@ -37,7 +37,11 @@ func (s *State) report(ch *Changes) {
 		d := s.documents[r]
 		if d == nil {
 			ch.Policies = append(ch.Policies, PolicyStatus{ConfigMap: r.configMap, Item: r.item, Gone: true})
-		} else if now := d.statusNow(); !reflect.DeepEqual(d.status, now) {
+			s.save(r, d, ch)
+			continue
+		}
+		s.tellAccess(d)
+		if now := d.statusNow(); !reflect.DeepEqual(d.status, now) {
 			d.status = now
 			ch.Policies = append(ch.Policies, now)
 		}
@@ -62,6 +66,9 @@ func (d *document) statusNow() PolicyStatus {
 		})
 	case slices.Contains(d.refused, d.hash):
 		now.Problems = append(now.Problems, d.refusedProblem())
+	}
+	if d.denying != nil {
+		now.Problems = append(now.Problems, *d.denying)
 	}
 	return now
 }

@@ -27,6 +27,7 @@ func (s *State) updateWorkload(key model.Key, ch *Changes) bool {
 	}
 	s.forgetUnchecked(key, now.view)
 	now.notices = s.replaceNotices(before.notices, now.notices, ch)
+	s.replaceAccessProblems(before.problems, now.problems)
 	same := reflect.DeepEqual(before.view, now.view)
 	if same {
 		now.view = before.view
@@ -50,14 +51,24 @@ func (s *State) workloadOf(pod *model.Pod) workload {
 	for _, p := range slices.Backward(pod.Ports) {
 		declared[p.Number] = p
 	}
+	access := s.joinAccess(pod, targets)
+	for number := range access.numbers() {
+		if _, ok := declared[number]; !ok {
+			declared[number] = model.PodPort{Number: number, Protocol: model.TCP} // as ports are that nobody named
+		}
+	}
 	for _, number := range slices.Sorted(maps.Keys(both(targets, declared))) {
 		in := receive(number, declared[number], targets[number])
+		access.receive(&in.port)
 		w.view.Ports = append(w.view.Ports, in.port)
 		if in.check != nil {
 			w.view.Checks = append(w.view.Checks, *in.check)
 		}
 		w.notices = append(w.notices, in.notices...)
 	}
+	w.view.Undeclared.Protocol = model.TCP
+	access.receive(&w.view.Undeclared)
+	w.problems = access.problems
 	return w
 }
 

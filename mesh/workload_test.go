@@ -38,10 +38,11 @@ func TestAWorkloadReceivesOnDeclaredPortsAndOnThoseThatServicesTarget(t *testing
 	)
 	got := s.Workload(key("shop/a"))
 	want(t, "ports", got.Ports, []model.InboundPort{
-		{Number: 8080, Protocol: model.HTTP, Declared: true, Services: []model.Key{web}},
-		{Number: 9000, Protocol: model.GRPC, Declared: true},
-		{Number: 9100},
+		{Number: 8080, Protocol: model.HTTP, Declared: true, Services: []model.Key{web}, Access: &model.Access{}},
+		{Number: 9000, Protocol: model.GRPC, Declared: true, Access: &model.Access{}},
+		{Number: 9100, Access: &model.Access{}},
 	})
+	want(t, "all others", got.Undeclared, model.InboundPort{Protocol: model.TCP, Access: &model.Access{}})
 	want(t, "location", got.Location, model.Location{Node: "n1", Zone: "z1"})
 	want(t, "namespace", got.Namespace, "shop")
 }

@@ -10,40 +10,27 @@ const (
 
 func (m MTLS) String() string { return [...]string{"permissive", "strict"}[m] }
 
-// Access decides who may use one port of a workload: what a rule of Deny matches is refused, else what a rule of Allow
-// matches passes, else Otherwise decides. The zero value lets everybody in.
+// Access decides who may use one port of a workload: what a rule of Deny matches is refused; else what a rule of Allow
+// matches passes; else it passes unless Closed. The zero value lets everybody in; a nil Access, nobody.
 type Access struct {
-	Deny      []AccessRule
-	Allow     []AccessRule
-	Otherwise Otherwise
-	Code      string // what a refusal by Otherwise is called
-	Origins   []Origin
+	Deny    []AccessRule
+	Allow   []AccessRule // only where Closed; a default other than open and deny is a rule here
+	Closed  bool
+	Origins []Origin // the parts of documents that have effect here
 	// Shadow is what documents in audit mode would refuse beyond that, to be counted; nil without such documents.
 	// Its own Shadow is nil.
 	Shadow *Access
 }
 
-// Otherwise is the answer to what no rule matches.
-type Otherwise uint8
-
-const (
-	Open          Otherwise = iota // everybody may
-	Authenticated                  // everybody of the trust domain who proved it by mTLS
-	SameNamespace                  // everybody of the workload's own namespace who proved it
-	Refuse                         // nobody; always so where some document allows, as all others are refused then
-)
-
-func (o Otherwise) String() string {
-	return [...]string{"open", "authenticated", "same-namespace", "deny"}[o]
-}
+// AccessDefault is the code of refusals because nothing allows, and of the rule that a default is.
+const AccessDefault = "HDA-default"
 
 // AccessRule is a conjunction of alternatives: all that is set must hold.
 type AccessRule struct {
 	From    []Principal  // any of them; empty: anybody, proved or not
 	Methods []string     // any of them; empty: all
 	Paths   []AccessPath // any of them; empty: all
-	Code    string       // what a refusal by it is called; stable while it stays in its place
-	Origin  Origin
+	Code    string       // names the rule to whom it refuses; the same as long as the rule stays where it stands
 }
 
 // HTTPOnly says that the rule looks at what only an HTTP request has.

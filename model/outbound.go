@@ -100,7 +100,7 @@ type Workload struct {
 	Pod       *Pod
 	Namespace string
 	Location  Location
-	Ports     []InboundPort // declared by containers or targeted by a Service, by number
+	Ports     []InboundPort // declared by containers, targeted by a Service or named by an Access document, by number
 	// Undeclared is what holds for all other ports, as far as that can be said without a protocol: who may call.
 	Undeclared InboundPort
 	Checks     []HealthCheck // its own sidecar checks its application so

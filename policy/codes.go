@@ -80,6 +80,8 @@ const (
 	CodeForeign     Code = 1614 // a Service of another namespace
 	CodeNotHTTP     Code = 1615 // HTTP policy for a port that carries something else
 	CodeRefused     Code = 1616 // proxies refused what a document was translated to; an error
+	CodePlainText   Code = 1617 // a denial by identity on a port that takes plain text
+	CodeDenying     Code = 1618 // an Access document without a good version denies what it covers; an error
 )
 
 // String writes the code as messages and documentation have it.
@@ -90,7 +92,7 @@ func (c Code) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // Severity of the problems that have this code.
 func (c Code) Severity() Severity {
-	if c < 1500 || c == CodeRefused {
+	if c < 1500 || c == CodeRefused || c == CodeDenying {
 		return Error
 	}
 	return Warning

@@ -113,10 +113,10 @@ func (p *problems) unknownKind(k Kind) {
 // warnNoEffect tells what this version of Heddle understands but does not do yet.
 func (p *problems) warnNoEffect(k Kind) {
 	const hint = "keep it; a later version will do it"
-	if k == KindAccess || k == KindScope || k == KindTelemetry {
+	if k == KindScope || k == KindTelemetry {
 		p.add("kind", CodeNoEffectYet, hint, "%s documents are checked, but have no effect yet", k)
 	}
-	for _, at := range []Path{"access", "defaults.access", "defaults.scope", "defaults.telemetry"} {
+	for _, at := range []Path{"defaults.scope", "defaults.telemetry"} {
 		if k == KindMesh && p.wrote(at) {
 			p.addKey(at, CodeNoEffectYet, hint, "is checked, but has no effect yet")
 		}

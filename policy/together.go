@@ -83,7 +83,7 @@ func workload(ls Labels, namespace string) string {
 // which add up.
 func (doc *Document) contends(field string) bool {
 	if doc.Kind == KindAccess {
-		return field == "mtls" || field == "ports"
+		return field == "mtls" || field == "ports" || field == "default"
 	}
 	return field != "service" && field != "workload"
 }

@@ -14,10 +14,14 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 )
 
-// inboundRoutes sends what arrives at a port to the application, through the rate limits of its routes.
-func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
+// inboundRoutes sends what arrives at a port to the application, if it may be called,
+// and through the rate limits of its routes.
+func inboundRoutes(s *model.Settings, p model.InboundPort) *routev3.RouteConfiguration {
 	var routes []*routev3.Route
 	var origins []model.Origin
+	if p.Access != nil {
+		origins = append(origins, p.Access.Origins...)
+	}
 	for _, l := range p.Limits {
 		origins = append(origins, l.Origin)
 		for _, m := range l.Unless {
@@ -36,7 +40,8 @@ func inboundRoutes(p model.InboundPort) *routev3.RouteConfiguration {
 		}},
 		ValidateClusters:        no(),
 		RequestHeadersToRemove:  []string{headerProtocol},
-		ResponseHeadersToRemove: []string{headerFailure, headerFlags}, // only sidecars say these
+		ResponseHeadersToRemove: []string{headerAccess, headerFailure, headerFlags}, // only sidecars say these
+		TypedPerFilterConfig:    accessOnRoutes(p.Access, trustDomainPrefix(s)),
 		Metadata:                provenance(origins...),
 	}
 }

@@ -23,6 +23,8 @@ const (
 	filterRateLimit = "envoy.filters.http.local_ratelimit"
 	filterGRPCStats = "envoy.filters.http.grpc_stats"
 	filterRouter    = "envoy.filters.http.router"
+	filterDeny      = "heddle.deny"
+	filterAllow     = "heddle.allow"
 )
 
 // outboundHTTPFilters is the order of filters for requests that leave a pod. All are always there and do nothing
@@ -37,14 +39,14 @@ func outboundHTTPFilters() []*hcmv3.HttpFilter {
 	}
 }
 
-// inboundHTTPFilters is the order of filters for requests that a pod receives. Authorization will come first: what
-// it refuses must not spend a rate limit.
+// inboundHTTPFilters is the order of filters for requests that a pod receives. Authorization comes first: what it
+// refuses must not spend a rate limit.
 func inboundHTTPFilters() []*hcmv3.HttpFilter {
-	return []*hcmv3.HttpFilter{
+	return append(accessFilters(),
 		httpFilter(filterRateLimit, &ratelimitv3.LocalRateLimit{StatPrefix: "limit"}),
 		grpcStats(),
 		router(),
-	}
+	)
 }
 
 func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {

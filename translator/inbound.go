@@ -11,6 +11,8 @@ import (
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -26,7 +28,7 @@ func Inbound(w *model.Workload, capture Capture) Resources {
 	var out Resources
 	for _, p := range w.Ports {
 		if p.Protocol != model.TCP {
-			out.Routes = append(out.Routes, inboundRoutes(p))
+			out.Routes = append(out.Routes, inboundRoutes(w.Settings, p))
 		}
 		out.Clusters = append(out.Clusters, appClusters(p, capture)...)
 		if !capture.Redirected() && len(w.Pod.Addresses) > 0 {
@@ -144,23 +146,23 @@ func inboundChains(s *model.Settings, p model.InboundPort) []*listenerv3.FilterC
 		if p.Protocol.IsHTTP() {
 			one = inboundHTTP
 		}
-		proved := mutual(s, p, one(p, callerProved))
+		proved := one(s, p, callerProved)
 		if strict {
 			return []*listenerv3.FilterChain{proved}
 		}
-		return []*listenerv3.FilterChain{matching(proved, "", alpnHTTP, alpnTCP), one(p, callerUntold)}
+		return []*listenerv3.FilterChain{matching(proved, "", alpnHTTP, alpnTCP), one(s, p, callerUntold)}
 	}
-	http, tcp := mutual(s, p, inboundHTTP(p, callerProved)), mutual(s, p, inboundTCP(p, callerProved))
+	http, tcp := inboundHTTP(s, p, callerProved), inboundTCP(s, p, callerProved)
 	if strict {
 		return []*listenerv3.FilterChain{matching(http, "", alpnHTTP), tcp}
 	}
-	opaque := inboundTCP(p, callerUntold)
+	opaque := inboundTCP(s, p, callerUntold)
 	opaque.Name = "tls" // an application's own
 	return []*listenerv3.FilterChain{
 		matching(http, "", alpnHTTP),
 		matching(tcp, "", alpnTCP),
-		matching(inboundHTTP(p, callerUntold), plainTransport, detectedHTTP()...),
-		matching(inboundTCP(p, callerUntold), plainTransport),
+		matching(inboundHTTP(s, p, callerUntold), plainTransport, detectedHTTP()...),
+		matching(inboundTCP(s, p, callerUntold), plainTransport),
 		opaque,
 	}
 }
@@ -173,28 +175,39 @@ func matching(c *listenerv3.FilterChain, transport string, alpns ...string) *lis
 	return c
 }
 
-// mutual lets a chain take only callers that prove who they are.
-func mutual(s *model.Settings, p model.InboundPort, c *listenerv3.FilterChain) *listenerv3.FilterChain {
+// mutual lets a chain take only callers that prove to be one of these; nil stands for anybody in the trust domain.
+func mutual(s *model.Settings, c *listenerv3.FilterChain, callers []*matcherv3.StringMatcher) {
+	if callers == nil {
+		callers = []*matcherv3.StringMatcher{hasPrefix(trustDomainPrefix(s))}
+	}
+	var names []*tlsv3.SubjectAltNameMatcher
+	for _, caller := range callers {
+		names = append(names, uri(caller))
+	}
 	c.Name = "mtls-" + c.Name
-	c.TransportSocket = serverTLS(uri(hasPrefix(trustDomainPrefix(s))))
+	c.TransportSocket = serverTLS(names...)
 	c.TransportSocketConnectTimeout = duration(handshakeTimeout)
-	return c
 }
 
-func inboundHTTP(p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
-	return httpChain(httpOptions{
+// inboundHTTP lets anybody in that proves to be of the mesh: who may call is decided for each request.
+func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
+	chain := httpChain(httpOptions{
 		prefix:  inboundName(p.Number),
 		routes:  rds(inboundName(p.Number)),
 		idle:    p.IdleTimeout,
 		filters: inboundHTTPFilters(),
 		remove:  []string{"x-envoy-"},
-		reply:   markFailures(),
+		reply:   inboundReplies(),
 		caller:  caller,
 		guarded: rulesOnPaths(p),
 	})
+	if caller == callerProved {
+		mutual(s, chain, nil)
+	}
+	return chain
 }
 
-func inboundTCP(p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
+func inboundTCP(s *model.Settings, p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
 	to := inboundCluster(p.Number, toTCP)
 	if p.Number == 0 {
 		to = inboundAny
@@ -204,26 +217,41 @@ func inboundTCP(p model.InboundPort, caller clientCertificate) *listenerv3.Filte
 		// At once by default: an application that speaks first would be heard by callers who have proved nothing yet.
 		t.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE
 		t.MaxEarlyDataBytes = wrapperspb.UInt32(0)
+	} else if !tcpTakesAnybody(p.Access) {
+		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: refusedCluster}
 	}
-	return tcpChain(t)
+	chain := tcpChain(t)
+	chain.Filters = append(tcpAccess("tcp."+inboundName(p.Number), p.Access, trustDomainPrefix(s)), chain.Filters...)
+	if caller == callerProved {
+		mutual(s, chain, tcpPrincipals(p.Access, s.TrustDomain))
+	}
+	return chain
 }
 
 // rulesOnPaths says that what this port lets through depends on the path. The matches of routes without a limit count
 // as well: what passes for one of them meets no later limit.
 func rulesOnPaths(p model.InboundPort) bool {
+	if rulesOnPathsOf(p.Access) {
+		return true
+	}
 	onPath := func(m model.Match) bool { return m.Path != nil }
 	return slices.ContainsFunc(p.Limits, func(l model.RouteLimit) bool {
 		return slices.ContainsFunc(l.Matches, onPath) || slices.ContainsFunc(l.Unless, onPath)
 	})
 }
 
+// inboundReplies says what the answers are that this sidecar makes up.
+func inboundReplies() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: append(nameRefusals(), markFailures()...)}
+}
+
 // markFailures tells callers' sidecars which of this sidecar's own answers stand for a failure of the application:
 // UF is a connection that failed, UC and UR are ones that broke or were reset.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#response-flags
-func markFailures() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+func markFailures() []*hcmv3.ResponseMapper {
+	return []*hcmv3.ResponseMapper{
 		markReplies(headerFailure, failureConnect, "UF"), markReplies(headerFailure, failureReset, "UC", "UR"),
-	}}
+	}
 }
 
 // tellFlags tells an application which answers are its own sidecar's, and why: a 503 of a Service that is not there

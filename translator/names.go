@@ -27,6 +27,9 @@ const (
 	// same although the hop between them is HTTP/2.
 	headerProtocol = "x-heddle-protocol"
 
+	// headerAccess is where the answer to a refused call names the rule that refuses it. No application can.
+	headerAccess = "x-heddle-access"
+
 	failureConnect = "connect"
 	failureReset   = "reset"
 )

@@ -97,6 +97,8 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepRegex(`http\.in\|[^.]*\.(?:downstream_rq_(?:total|active|[1-5]xx|time|rx_reset|tx_reset)|downstream_cx_(?:total|active|rx_bytes_total|tx_bytes_total|protocol_error)|no_route|no_cluster)`),
 		keepRegex(`tcp\.(?:ob|in)\|[^.]*\.downstream_cx_(?:total|rx_bytes_total|tx_bytes_total)`),
 		keepRegex(`(?:.*\.)?http_local_rate_limit\.(?:rate_limited|ok|enforced)`),
+		keepRegex(`http\.in\|[^.]*\.rbac\..*`),
+		keepRegex(`tcp\.in\|[^.]*\.(?:deny|allow)\.rbac\..*`),
 		keepRegex(`http\.ob\|[^.]*\.fault\.(?:aborts_injected|delays_injected)`),
 	}
 }
