@@ -68,7 +68,10 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pods = attest.NewPodWatch(attest.PodWatchOptions{Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel})
+	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
+		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
+		Grown: func() { s.keeper.Wake() }, // its pods cannot start without the trust bundle
+	})
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
 	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
