@@ -35,6 +35,6 @@ lint: ## gofmt, go vet, staticcheck, who may import whom, size marks
 
 .PHONY: bench
 bench: ## the figures of docs/benchmarks.md
-	$(GO) test -run '^$$' -bench . -benchmem ./mesh ./policy ./kube ./controlplane
+	$(GO) test -run '^$$' -bench . -benchmem ./mesh ./policy ./kube ./identity ./controlplane
 	$(GO) test -run '^$$' -bench . ./test/live
 	$(GO) run ./test/bench

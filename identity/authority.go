@@ -125,7 +125,12 @@ func newAuthority(p authorityParts, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the CA of %s: %w", p.td, err)
 	}
-	if _, err := a.issue(Request{ID: probe, Key: leafKey.Public()}, now); err != nil {
+	r := Request{ID: probe, Key: leafKey.Public()}
+	leaf, err := a.issue(r, now)
+	if err == nil {
+		err = a.accepts(leaf[0], r, now)
+	}
+	if err != nil {
 		return nil, refuse(CodeAuthority, "load the CA of %s: what it signs would be refused: %w", p.td, err)
 	}
 	return a, nil

@@ -7,6 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,12 +17,28 @@ import (
 
 // fetches records when a certificate was asked for, and answers with one of a given life, or with an error.
 type fetches struct {
+	mu   sync.Mutex // guards what follows
 	at   []time.Time
 	life time.Duration
 	err  error
 }
 
+// answer changes what is answered from now on.
+func (f *fetches) answer(life time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.life, f.err = life, err
+}
+
+func (f *fetches) times() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.at)
+}
+
 func (f *fetches) fetch(context.Context) (*tls.Certificate, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.at = append(f.at, time.Now())
 	if f.err != nil {
 		return nil, f.err
@@ -56,15 +75,16 @@ func TestACertificateIsRenewedAtHalfOfTheLifeThatWasLeft(t *testing.T) {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
-		for i := range f.at[1:] {
-			gap := f.at[i+1].Sub(f.at[i])
+		at := f.times()
+		for i := range at[1:] {
+			gap := at[i+1].Sub(at[i])
 			if gap < 4*time.Second || gap > 6*time.Second {
 				t.Errorf("renewed after %s", gap)
 			}
 			seen[gap] = true
 		}
-		if len(f.at) < 33 || len(seen) < 10 {
-			t.Errorf("%d renewals, after %d different times", len(f.at), len(seen))
+		if len(at) < 33 || len(seen) < 10 {
+			t.Errorf("%d renewals, after %d different times", len(at), len(seen))
 		}
 	})
 }
@@ -73,19 +93,19 @@ func TestAfterAFailureItTriesMoreAndMoreSeldomAndKeepsWhatItHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fetches{life: time.Hour}
 		var current Current
-		var told []error
-		run(t, RenewerOptions{Fetch: f.fetch, Use: current.Set, Failed: func(err error, _ time.Duration) { told = append(told, err) }})
+		var told atomic.Int32
+		run(t, RenewerOptions{Fetch: f.fetch, Use: current.Set, Failed: func(error, time.Duration) { told.Add(1) }})
 		first := current.Certificate()
-		f.err = errors.New("the CA is away")
+		f.answer(0, errors.New("the CA is away"))
 		time.Sleep(59 * time.Minute)
 		synctest.Wait()
 
 		if current.Certificate() != first {
 			t.Error("the certificate was given up")
 		}
-		tries := f.at[1:]
-		if len(told) != len(tries) || len(tries) < 45 || len(tries) > 180 {
-			t.Errorf("%d tries, %d failures told", len(tries), len(told))
+		tries := f.times()[1:]
+		if int(told.Load()) != len(tries) || len(tries) < 45 || len(tries) > 180 {
+			t.Errorf("%d tries, %d failures told", len(tries), told.Load())
 		}
 		if gap := tries[1].Sub(tries[0]); gap > firstRetry {
 			t.Errorf("the second try came after %s", gap)
@@ -98,7 +118,7 @@ func TestAfterAFailureItTriesMoreAndMoreSeldomAndKeepsWhatItHas(t *testing.T) {
 
 		// Over its time, too, it goes on, and heals when the CA is back.
 		time.Sleep(2 * time.Hour)
-		f.err = nil
+		f.answer(time.Hour, nil)
 		time.Sleep(longRetry)
 		synctest.Wait()
 		if current.Certificate() == first {
@@ -116,7 +136,7 @@ func TestBeforeTheFirstCertificateItTriesOften(t *testing.T) {
 			t.Errorf("a handshake got %v", err)
 		}
 		time.Sleep(10 * time.Minute)
-		f.err, f.life = nil, time.Hour
+		f.answer(time.Hour, nil)
 		time.Sleep(startRetry)
 		synctest.Wait()
 		if cert, err := current.GetClientCertificate(nil); err != nil || cert != current.Certificate() {
@@ -131,19 +151,19 @@ func TestARenewalCanBeAskedForButNotToWearTheCAOut(t *testing.T) {
 		r := run(t, RenewerOptions{Fetch: f.fetch, Use: func(*tls.Certificate) {}})
 		r.Renew()
 		synctest.Wait()
-		if len(f.at) != 2 {
-			t.Errorf("%d fetches after one wish", len(f.at))
+		if len(f.times()) != 2 {
+			t.Errorf("%d fetches after one wish", len(f.times()))
 		}
-		f.err = errors.New("the CA is away")
+		f.answer(0, errors.New("the CA is away"))
 		r.Renew()
 		synctest.Wait()
-		before := len(f.at)
+		before := len(f.times())
 		for range 100 {
 			r.Renew()
 			synctest.Wait()
 		}
-		if len(f.at) != before {
-			t.Errorf("%d fetches more at once, after a failure", len(f.at)-before)
+		if len(f.times()) != before {
+			t.Errorf("%d fetches more at once, after a failure", len(f.times())-before)
 		}
 	})
 }
@@ -163,16 +183,16 @@ func TestAnAnswerThatIsNoUseIsAFailure(t *testing.T) {
 
 func TestAFetchThatHangsIsEndedAndTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int32
 		run(t, RenewerOptions{Use: func(*tls.Certificate) {}, Timeout: time.Second, Fetch: func(ctx context.Context) (*tls.Certificate, error) {
-			calls++
+			calls.Add(1)
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}})
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if calls < 3 {
-			t.Errorf("%d calls", calls)
+		if n := calls.Load(); n < 3 {
+			t.Errorf("%d calls", n)
 		}
 	})
 }
