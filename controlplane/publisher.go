@@ -100,12 +100,13 @@ func (p *publisher) outbound(v mesh.View) {
 	}
 }
 
-// proxyless publishes the API listeners of a Service, which are given to those who ask for them by name.
+// proxyless publishes the API listeners of a Service and their clusters, which are given to those who ask for them by name.
 func (p *publisher) proxyless(k model.Key, o *model.Outbound) {
 	var list []named
 	if o != nil {
-		for _, l := range translator.Proxyless(o) {
-			list = append(list, named{l.Name, l, []xds.Option{xds.OnRequest}})
+		list = messages(translator.Proxyless(o))
+		for i := range list {
+			list[i].options = []xds.Option{xds.OnRequest}
 		}
 	}
 	p.put(meshLayer, unit{"proxyless", k}, list)

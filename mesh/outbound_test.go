@@ -33,6 +33,51 @@ func TestTheHopIsTheMeshsOnlyIfEveryPodHasASidecarAndThePortMayCarryHTTP(t *test
 	want(t, "changed", ch, Changes{Outbounds: []View{{Key: web}}})
 }
 
+func as(account string) func(*model.Pod) {
+	return func(p *model.Pod) { p.ServiceAccount = account }
+}
+
+func TestTheAccountsOfAllPodsWithASidecarAreKnownBeforeTheyGetRequests(t *testing.T) {
+	s := meshOf(
+		aService("shop/web", "10.96.0.1"), aPod("shop/a", "10.1.0.1", as("old")), aPod("shop/b", "10.1.0.2", as("old")),
+		aPod("shop/c", "10.1.0.3", as("none"), unmeshed), aPod("shop/d", "10.1.0.4", as("other")),
+		aSlice("shop/web-1", "web", at("a", "10.1.0.1"), at("c", "10.1.0.3")),
+	)
+	accounts := func() []model.Key { return s.Outbound(View{Key: web}).Accounts }
+	want(t, "accounts", accounts(), []model.Key{key("shop/old")})
+
+	ch := s.Apply(events(aSlice("shop/web-2", "web", at("b", "10.1.0.2"))))
+	want(t, "another pod of the same account", ch, Changes{Endpoints: []model.Key{web}, Workloads: []model.Key{key("shop/b")}})
+
+	ch = s.Apply(events(aPod("shop/e", "10.1.0.5", as("new")), aSlice("shop/web-3", "web", at("e", "10.1.0.5", notReady))))
+	want(t, "a pod of another account, not ready", ch, Changes{Outbounds: []View{{Key: web}}, Workloads: []model.Key{key("shop/e")}})
+	want(t, "accounts", accounts(), []model.Key{key("shop/new"), key("shop/old")})
+
+	ch = s.Apply(events(aSlice("shop/web-3", "web", at("e", "10.1.0.5"))))
+	want(t, "it becomes ready", ch, Changes{Endpoints: []model.Key{web}})
+
+	s.Apply(gone(aPod("shop/a", "10.1.0.1"), aPod("shop/b", "10.1.0.2")))
+	want(t, "those that went", accounts(), []model.Key{key("shop/new")})
+}
+
+func TestAnInstanceHasItsPodsAccount(t *testing.T) {
+	s := meshOf(
+		aService("shop/web", "", func(s *model.Service) { s.Kind = model.Headless }),
+		aPod("shop/a", "10.1.0.1", as("one")), aPod("shop/b", "10.1.0.2", as("two")), aPod("shop/c", "10.1.0.3", unmeshed),
+		aSlice("shop/web-1", "web", at("a", "10.1.0.1"), at("b", "10.1.0.2"), at("c", "10.1.0.3")),
+	)
+	var got []string
+	for _, i := range s.Outbound(View{Key: web}).Instances {
+		got = append(got, i.Account)
+	}
+	want(t, "accounts", got, []string{"one", "two", ""})
+}
+
+func TestTheTrustDomainIsWhatTheOptionsSay(t *testing.T) {
+	want(t, "by default", New(Options{}).Settings().TrustDomain, "cluster.local")
+	want(t, "given", New(Options{TrustDomain: "prod.example"}).Settings().TrustDomain, "prod.example")
+}
+
 func TestOfTwoServicesWithOneAddressTheOlderHasIt(t *testing.T) {
 	at := func(name string, d int) *model.Service {
 		return aService(name, "10.96.0.1", func(s *model.Service) { s.Created = day(d) })

@@ -13,6 +13,7 @@ type reach struct {
 	ports     []model.PortEndpoints // in the order of the Service's ports
 	hops      []model.Hop           // likewise
 	instances []model.Instance      // Headless only; claims are not looked at yet
+	accounts  []model.Key           // of pods with a sidecar, whether they get requests or not; sorted
 }
 
 // candidate is an endpoint with its conditions, before it is decided whether it gets requests.
@@ -45,7 +46,7 @@ func (s *State) updateReach(key model.Key) {
 			}
 		}
 	}
-	if !slices.Equal(before.hops, now.hops) || !slices.Equal(before.instances, now.instances) {
+	if !slices.Equal(before.hops, now.hops) || !slices.Equal(before.instances, now.instances) || !slices.Equal(before.accounts, now.accounts) {
 		s.dirty.outbounds.add(key)
 	}
 	s.claimAll(svc, by, wants(svc.fact, now.instances))
@@ -70,11 +71,13 @@ func (s *State) reachOf(svc *model.Service) reach {
 	for _, port := range svc.Ports {
 		found := s.candidates(svc, port, keys)
 		r.hops = append(r.hops, hopOf(port, found))
+		r.accounts = appendAccounts(r.accounts, svc.Key.Namespace, found)
 		r.ports = append(r.ports, model.PortEndpoints{Port: port.Number, Endpoints: usable(svc, found)})
 		if svc.Kind == model.Headless {
 			r.instances = appendInstances(r.instances, port, found)
 		}
 	}
+	slices.SortFunc(r.accounts, model.Key.Compare)
 	slices.SortStableFunc(r.instances, func(a, b model.Instance) int { return a.Address.Compare(b.Address) })
 	// Two Service ports may target one port of a pod; there is one listener for it, the first port's.
 	r.instances = slices.CompactFunc(r.instances, func(a, b model.Instance) bool { return a.Address == b.Address })
@@ -227,7 +230,22 @@ func hopOf(port model.Port, found []candidate) model.Hop {
 func appendInstances(list []model.Instance, port model.Port, found []candidate) []model.Instance {
 	for _, c := range found {
 		if c.ready || c.terminating && c.serving {
-			list = append(list, model.Instance{Port: port.Number, Address: c.Address, Meshed: c.Meshed})
+			i := model.Instance{Port: port.Number, Address: c.Address, Meshed: c.Meshed}
+			if c.Meshed {
+				i.Account = c.Account
+			}
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// appendAccounts adds the accounts that are not there yet. Those of pods that get no requests at the moment count, so
+// that callers know an account before the first request goes to it. There are few: most often one.
+func appendAccounts(list []model.Key, namespace string, found []candidate) []model.Key {
+	for i := range found {
+		if a := (model.Key{Namespace: namespace, Name: found[i].Account}); found[i].Meshed && !slices.Contains(list, a) {
+			list = append(list, a)
 		}
 	}
 	return list

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,9 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
 )
+
+// trustDomain is whose identities sidecars have unless Options say otherwise.
+const trustDomain = "cluster.local"
 
 // clusterDomain is the DNS suffix of Services unless the cluster was set up otherwise.
 const clusterDomain = "cluster.local"
@@ -66,6 +70,7 @@ func (j *join) settings(l level) *model.Settings {
 		DetectionTimeout: span(builtin.DetectionTimeout),
 		RefuseUnknown:    builtin.UnknownDestinations == policy.UnknownRefuse,
 		ClusterDomain:    clusterDomain,
+		TrustDomain:      cmp.Or(j.state.options.TrustDomain, trustDomain),
 		Origins:          map[model.Field]model.Origin{},
 	}
 	take := func(src source, f model.Field) bool {

@@ -8,8 +8,9 @@ import (
 
 // Options say what a State starts from.
 type Options struct {
-	Namespace string              // the control plane's own, where mesh-wide policy lives
-	Saved     []model.SavedPolicy // what Changes.Save said before a restart
+	Namespace   string              // the control plane's own, where mesh-wide policy lives
+	TrustDomain string              // default cluster.local
+	Saved       []model.SavedPolicy // what Changes.Save said before a restart
 }
 
 // View names one Outbound: a Service as the sidecars of one namespace see it, or all others (Audience empty).

@@ -16,7 +16,10 @@ type Outbound struct {
 	Traffic   *Traffic   // never nil; without a policy it holds the mesh's defaults
 	Subsets   []Labels   // label subsets that some route sends to, sorted by String
 	Instances []Instance // Headless only: one per ready endpoint and port
-	Settings  *Settings
+	// Accounts are the service accounts of the Service's pods that have a sidecar, ready or not, sorted: a caller knows
+	// one before it meets it. They are what may stand in an endpoint's certificate; each endpoint says which.
+	Accounts []Key
+	Settings *Settings
 }
 
 // OutboundPort is a Service port as callers use it.
@@ -35,7 +38,7 @@ type OutboundPort struct {
 type Hop uint8
 
 const (
-	HopPlain Hop = iota // the application's own protocol: some endpoint has no sidecar
+	HopPlain Hop = iota // the application's own protocol: some endpoint has no sidecar; those that do get it in mutual TLS
 	HopMesh             // HTTP/2 between sidecars, for ports with HTTP
 )
 
@@ -44,13 +47,14 @@ type Instance struct {
 	Port    uint16 // Service port
 	Address netip.AddrPort
 	Meshed  bool
+	Account string // service account of the pod if Meshed, in the Service's namespace
 }
 
 // Settings are the mesh-wide options that translation needs; one value shared by all views.
 type Settings struct {
-	DetectionTimeout time.Duration // for ports of unknown protocol, in all; each sidecar waits at most half
+	DetectionTimeout time.Duration // for ports of unknown protocol, and for TLS; a client's own sidecar waits half
 	RefuseUnknown    bool          // destinations that are no Service: refuse instead of pass through
-	TrustDomain      string        // from identity on
+	TrustDomain      string        // of the identities of all sidecars; default cluster.local
 	ClusterDomain    string        // DNS suffix of Services; default cluster.local
 	Origins          map[Field]Origin
 }
@@ -84,7 +88,7 @@ type Endpoint struct {
 	ForZones []string // topology hints: callers in these zones use it
 	ForNodes []string
 	Pod      string // namespace/name, empty for hand-made slices
-	Account  string // service account of the pod, from identity on
+	Account  string // service account of the pod, in the Service's namespace; empty for hand-made slices
 	Labels   Labels // of the pod, for subsets
 }
 
@@ -97,8 +101,10 @@ type Workload struct {
 	Namespace string
 	Location  Location
 	Ports     []InboundPort // declared by containers or targeted by a Service, by number
-	Checks    []HealthCheck // its own sidecar checks its application so
-	Settings  *Settings
+	// Undeclared is what holds for all other ports, as far as that can be said without a protocol: who may call.
+	Undeclared InboundPort
+	Checks     []HealthCheck // its own sidecar checks its application so
+	Settings   *Settings
 }
 
 // InboundPort is a port of the pod that its sidecar receives on.
@@ -112,6 +118,8 @@ type InboundPort struct {
 	IdleTimeout time.Duration
 	Streak      uint32        // consecutive failures that are reported as a failure streak; 0 for none
 	Ejection    time.Duration // how long callers then leave the pod alone
+	Access      *Access       // who may call; never nil in a Workload that mesh has joined
+	MTLS        MTLS          // whether plain text is taken
 	Origins     []Origin
 }
 

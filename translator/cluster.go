@@ -30,6 +30,7 @@ func portClusters(o *model.Outbound, p model.OutboundPort) []*clusterv3.Cluster 
 // discovered is a cluster whose endpoints come by EDS.
 func discovered(o *model.Outbound, p model.OutboundPort, subset model.Labels) *clusterv3.Cluster {
 	c := outboundCluster(o, p, ClusterName(o.Service.Key, p.Number, subset))
+	secure(c, o, clusterALPN(p))
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 	c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()}
 	return c
@@ -40,6 +41,9 @@ func instanceCluster(o *model.Outbound, p model.OutboundPort, i model.Instance) 
 	c := outboundCluster(o, p, instanceName(o.Service.Key, i))
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	c.LoadAssignment = static(c.Name, socket(i.Address.Addr(), uint32(i.Address.Port())))
+	if i.Meshed {
+		c.TransportSocket = clientTLS(o.Settings, model.Key{Namespace: o.Service.Key.Namespace, Name: i.Account}, clusterALPN(p))
+	}
 	return c
 }
 

@@ -40,7 +40,7 @@ func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, 
 			continue
 		}
 		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at)}
-		groups[g] = append(groups[g], lbEndpoint(ep))
+		groups[g] = append(groups[g], lbEndpoint(e.Service, ep))
 	}
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName(e.Service, p.Port, subset)}
 	priority, last := uint32(0), uint32(0)
@@ -98,8 +98,9 @@ func distance(prefer model.Preference, ep model.Endpoint, at model.Location) uin
 	return 2
 }
 
-func lbEndpoint(ep model.Endpoint) *endpointv3.LbEndpoint {
+func lbEndpoint(service model.Key, ep model.Endpoint) *endpointv3.LbEndpoint {
 	out := &endpointv3.LbEndpoint{
+		Metadata: reachedBy(service, ep),
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Address: socket(ep.Address.Addr(), uint32(ep.Address.Port())),
 		}},

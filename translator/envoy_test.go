@@ -64,7 +64,7 @@ func envoyAccepts(t *testing.T, r translator.Resources) {
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: adsConfig()},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: r.Listeners,
-			Clusters:  append([]*clusterv3.Cluster{{Name: bootstrap.ControlPlane}}, r.Clusters...),
+			Clusters:  append([]*clusterv3.Cluster{{Name: bootstrap.ControlPlane}, {Name: bootstrap.Secrets}}, r.Clusters...),
 		},
 	}
 	for i, rc := range r.Routes {
@@ -86,6 +86,20 @@ func envoyAccepts(t *testing.T, r translator.Resources) {
 	}
 	if err := envoy.Validate(t.Context(), binary, text); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestEnvoyTakesStrictPortsOfEveryProtocol(t *testing.T) {
+	w := &model.Workload{
+		Pod:        &model.Pod{Key: model.Key{Namespace: "shop", Name: "web"}, Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.1")}},
+		Undeclared: model.InboundPort{MTLS: model.MTLSStrict},
+		Settings:   &model.Settings{TrustDomain: "cluster.local"},
+	}
+	for i, p := range []model.Protocol{model.Detect, model.TCP, model.HTTP, model.HTTP2, model.GRPC} {
+		w.Ports = append(w.Ports, model.InboundPort{Number: uint16(8080 + i), Protocol: p, MTLS: model.MTLSStrict})
+	}
+	for _, capture := range captures() {
+		envoyAccepts(t, translator.Inbound(w, capture))
 	}
 }
 

@@ -83,18 +83,36 @@ func foreignHeaders(prefixes []string) []*corev3.TypedExtensionConfig {
 const callerKey = "dev.heddle.caller"
 
 func callerState() *listenerv3.Filter {
+	return connectionState(&statev3.FilterStateValue{
+		Key:        &statev3.FilterStateValue_ObjectKey{ObjectKey: callerKey},
+		FactoryKey: "envoy.string",
+		Value:      stateText("%ENVIRONMENT(HEDDLE_CALLER)%"),
+	})
+}
+
+// offerTCP replaces the ALPN of whatever cluster a connection goes to.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/advanced/well_known_filter_state
+func offerTCP() *listenerv3.Filter {
+	return connectionState(&statev3.FilterStateValue{
+		Key:   &statev3.FilterStateValue_ObjectKey{ObjectKey: "envoy.network.application_protocols"},
+		Value: stateText(alpnTCP),
+	})
+}
+
+// connectionState is filter state that is set when a connection starts.
+func connectionState(v *statev3.FilterStateValue) *listenerv3.Filter {
 	return &listenerv3.Filter{
 		Name: "envoy.filters.network.set_filter_state",
 		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(&networkstatev3.Config{
-			OnNewConnection: []*statev3.FilterStateValue{{
-				Key:        &statev3.FilterStateValue_ObjectKey{ObjectKey: callerKey},
-				FactoryKey: "envoy.string",
-				Value: &statev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
-					Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-						Specifier: &corev3.DataSource_InlineString{InlineString: "%ENVIRONMENT(HEDDLE_CALLER)%"},
-					}},
-				}},
-			}},
+			OnNewConnection: []*statev3.FilterStateValue{v},
 		})},
 	}
+}
+
+func stateText(text string) *statev3.FilterStateValue_FormatString {
+	return &statev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
+		Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
+			Specifier: &corev3.DataSource_InlineString{InlineString: text},
+		}},
+	}}
 }

@@ -161,7 +161,7 @@ func render(t *testing.T, s *mesh.State, kind, object string) []byte {
 	case "endpoints":
 		list = messages(translator.Endpoints(s.Endpoints(key), model.Location{Zone: "a", Node: "n1"}))
 	case "proxyless":
-		list = messages(translator.Proxyless(s.Outbound(mesh.View{Key: key})))
+		list = all(translator.Proxyless(s.Outbound(mesh.View{Key: key})))
 	default:
 		r := translator.Outbound(s.Outbound(mesh.View{Key: key}), translator.Capture{})
 		list = map[string][]proto.Message{"listeners": messages(r.Listeners), "routes": messages(r.Routes), "clusters": messages(r.Clusters)}[kind]

@@ -2,12 +2,14 @@ package translator
 
 import (
 	"net/netip"
+	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -37,28 +39,52 @@ func Inbound(w *model.Workload, capture Capture) Resources {
 	return out
 }
 
-// boundListener stands for one port at the pod's address.
+// boundListener stands for one port at the pod's address. How long it looks at the first bytes is this port's alone: a
+// client that waits for the server to speak first would wait as long.
 func boundListener(w *model.Workload, p model.InboundPort) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name:             inboundName(p.Number),
+		StatPrefix:       inboundName(p.Number),
 		Address:          socket(w.Pod.Addresses[0], uint32(p.Number)),
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		Metadata:         provenance(podOrigin(w)),
+		FilterChains:     inboundChains(w.Settings, p),
 	}
-	http, tcp := inboundChains(p)
-	protocolChains(l, p.Protocol, http, tcp, w.Settings.DetectionTimeout)
+	switch {
+	case p.MTLS == model.MTLSStrict && p.Protocol != model.Detect:
+		return l // one chain: nothing to look for
+	case p.MTLS == model.MTLSStrict:
+		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		l.ListenerFiltersTimeout = duration(handshakeTimeout)
+	case p.Protocol.IsHTTP():
+		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		l.ListenerFiltersTimeout = duration(0) // clients speak first, however late
+	default:
+		l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		if p.Protocol == model.Detect {
+			l.ListenerFilters = append(l.ListenerFilters, httpInspector())
+		}
+		l.ListenerFiltersTimeout = duration(w.Settings.DetectionTimeout)
+		l.ContinueOnListenerFiltersTimeout = true
+	}
 	return l
 }
+
+// handshakeTimeout is how long a caller may take to prove who it is.
+const handshakeTimeout = 10 * time.Second
 
 func podOrigin(w *model.Workload) model.Origin {
 	return model.Origin{Kind: "Pod", Key: w.Pod.Key, Hash: w.Pod.UID}
 }
 
-// inboundListener is the redirected form. The protocol of a port that needs detection is looked at on that port alone:
-// elsewhere a server that speaks first would wait for a client that does too.
+// inboundListener is the redirected form. The protocol of a port that needs detection is looked at on that port alone.
+// TLS is looked for on all, for the whole time for detection, as callers without a sidecar have met no other yet: so
+// long a plain-text client of a permissive port waits that waits itself for the server to speak first. Callers with a
+// sidecar never wait, and nobody does on strict ports.
 func inboundListener(w *model.Workload) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name:                inboundCapture,
+		StatPrefix:          inboundCapture,
 		Address:             socket(netip.IPv4Unspecified(), inboundPort),
 		AdditionalAddresses: []*listenerv3.AdditionalAddress{{Address: socket(netip.IPv6Unspecified(), inboundPort)}},
 		TrafficDirection:    corev3.TrafficDirection_INBOUND,
@@ -66,23 +92,13 @@ func inboundListener(w *model.Workload) *listenerv3.Listener {
 		ListenerFilters: []*listenerv3.ListenerFilter{{
 			Name:       "envoy.filters.listener.original_dst",
 			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: typed(&originaldstv3.OriginalDst{})},
-		}},
-		ListenerFiltersTimeout:           duration(w.Settings.DetectionTimeout / 2),
+		}, tlsInspector()},
+		ListenerFiltersTimeout:           duration(w.Settings.DetectionTimeout),
 		ContinueOnListenerFiltersTimeout: true,
-		DefaultFilterChain:               tcpChain(tcpTo(inboundAny, inboundAny, 0)),
 	}
-	inspect := httpInspector()
 	var detected []*listenerv3.ListenerFilterChainMatchPredicate
 	for _, p := range w.Ports {
-		http, tcp := inboundChains(p)
-		if p.Protocol == model.Detect {
-			detected = append(detected, destinationPort(p.Number))
-			http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		}
-		for _, chain := range []*listenerv3.FilterChain{http, tcp} {
-			if chain == nil {
-				continue
-			}
+		for _, chain := range inboundChains(w.Settings, p) {
 			chain.Name = inboundName(p.Number) + "|" + chain.Name
 			if chain.FilterChainMatch == nil {
 				chain.FilterChainMatch = &listenerv3.FilterChainMatch{}
@@ -90,30 +106,105 @@ func inboundListener(w *model.Workload) *listenerv3.Listener {
 			chain.FilterChainMatch.DestinationPort = wrapperspb.UInt32(uint32(p.Number))
 			l.FilterChains = append(l.FilterChains, chain)
 		}
+		if p.Protocol == model.Detect && p.MTLS == model.MTLSPermissive {
+			detected = append(detected, destinationPort(p.Number))
+		}
 	}
+	undeclared(l, w)
 	if len(detected) > 0 {
+		inspect := httpInspector()
 		inspect.FilterDisabled = not(anyOf(detected))
 		l.ListenerFilters = append(l.ListenerFilters, inspect)
 	}
 	return l
 }
 
-// inboundChains gives the chains that a port's protocol may need: HTTP, TCP, or both.
-func inboundChains(p model.InboundPort) (http, tcp *listenerv3.FilterChain) {
-	if p.Protocol != model.TCP {
-		http = httpChain(httpOptions{
-			prefix:  inboundName(p.Number),
-			routes:  rds(inboundName(p.Number)),
-			idle:    p.IdleTimeout,
-			filters: inboundHTTPFilters(),
-			remove:  []string{"x-envoy-"},
-			reply:   markFailures(),
-		})
+// undeclared adds the chains for ports that nobody declared: TCP, with the same proof of who calls as elsewhere.
+func undeclared(l *listenerv3.Listener, w *model.Workload) {
+	p := w.Undeclared
+	p.Number, p.Protocol = 0, model.TCP
+	chains := inboundChains(w.Settings, p)
+	for _, chain := range chains {
+		chain.Name = inboundAny + "|" + chain.Name
 	}
-	if !p.Protocol.IsHTTP() {
-		tcp = tcpChain(tcpTo(inboundName(p.Number), inboundCluster(p.Number, toTCP), p.IdleTimeout))
+	last := len(chains) - 1 // the one that takes what the others do not
+	l.FilterChains = append(l.FilterChains, chains[:last]...)
+	l.DefaultFilterChain = chains[last]
+}
+
+// inboundChains gives the chains of a port. The last takes what the others do not, so that no connection to the port
+// can end up in a chain that is not the port's: Envoy goes by the port first and does not come back.
+//
+// A port with one protocol takes both of the mesh's ALPNs for it, as callers may know it by a Service that declares it
+// otherwise. A strict port has no chain without mutual TLS.
+func inboundChains(s *model.Settings, p model.InboundPort) []*listenerv3.FilterChain {
+	strict := p.MTLS == model.MTLSStrict
+	if p.Protocol != model.Detect {
+		one := inboundTCP
+		if p.Protocol.IsHTTP() {
+			one = inboundHTTP
+		}
+		proved := mutual(s, p, one(p, callerProved))
+		if strict {
+			return []*listenerv3.FilterChain{proved}
+		}
+		return []*listenerv3.FilterChain{matching(proved, "", alpnHTTP, alpnTCP), one(p, callerUntold)}
 	}
-	return http, tcp
+	http, tcp := mutual(s, p, inboundHTTP(p, callerProved)), mutual(s, p, inboundTCP(p, callerProved))
+	if strict {
+		return []*listenerv3.FilterChain{matching(http, "", alpnHTTP), tcp}
+	}
+	opaque := inboundTCP(p, callerUntold)
+	opaque.Name = "tls" // an application's own
+	return []*listenerv3.FilterChain{
+		matching(http, "", alpnHTTP),
+		matching(tcp, "", alpnTCP),
+		matching(inboundHTTP(p, callerUntold), plainTransport, detectedHTTP()...),
+		matching(inboundTCP(p, callerUntold), plainTransport),
+		opaque,
+	}
+}
+
+// plainTransport is what Envoy calls a connection in which it saw no TLS.
+const plainTransport = "raw_buffer"
+
+func matching(c *listenerv3.FilterChain, transport string, alpns ...string) *listenerv3.FilterChain {
+	c.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transport, ApplicationProtocols: alpns}
+	return c
+}
+
+// mutual lets a chain take only callers that prove who they are.
+func mutual(s *model.Settings, p model.InboundPort, c *listenerv3.FilterChain) *listenerv3.FilterChain {
+	c.Name = "mtls-" + c.Name
+	c.TransportSocket = serverTLS(uri(hasPrefix(trustDomainPrefix(s))))
+	c.TransportSocketConnectTimeout = duration(handshakeTimeout)
+	return c
+}
+
+func inboundHTTP(p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
+	return httpChain(httpOptions{
+		prefix:  inboundName(p.Number),
+		routes:  rds(inboundName(p.Number)),
+		idle:    p.IdleTimeout,
+		filters: inboundHTTPFilters(),
+		remove:  []string{"x-envoy-"},
+		reply:   markFailures(),
+		caller:  caller,
+	})
+}
+
+func inboundTCP(p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
+	to := inboundCluster(p.Number, toTCP)
+	if p.Number == 0 {
+		to = inboundAny
+	}
+	t := tcpTo(inboundName(p.Number), to, p.IdleTimeout)
+	if caller == callerProved {
+		// At once by default: an application that speaks first would be heard by callers who have proved nothing yet.
+		t.UpstreamConnectMode = tcpv3.UpstreamConnectMode_ON_DOWNSTREAM_TLS_HANDSHAKE
+		t.MaxEarlyDataBytes = wrapperspb.UInt32(0)
+	}
+	return tcpChain(t)
 }
 
 // markFailures tells callers' sidecars which of this sidecar's own answers stand for a failure of the application:

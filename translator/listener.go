@@ -7,6 +7,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -39,26 +40,38 @@ func outboundListener(o *model.Outbound, p model.OutboundPort, to outboundTarget
 	if !p.Protocol.IsHTTP() {
 		tcp = tcpChain(tcpProxy(o, p, to.cluster))
 	}
-	protocolChains(l, p.Protocol, http, tcp, o.Settings.DetectionTimeout)
+	switch {
+	case p.Protocol == model.TCP:
+		l.FilterChains = []*listenerv3.FilterChain{tcp}
+	case p.Protocol.IsHTTP():
+		l.FilterChains = []*listenerv3.FilterChain{http}
+	default:
+		detect(l, http, tcp, o.Settings.DetectionTimeout)
+	}
 	return l
 }
 
-// protocolChains gives a listener the chain of its protocol, or both with a look at the first bytes. A client that
-// waits for the server to speak first is let through as TCP after half of the time for detection: the other sidecar
-// may need the other half.
-func protocolChains(l *listenerv3.Listener, p model.Protocol, http, tcp *listenerv3.FilterChain, detection time.Duration) {
-	switch {
-	case p == model.TCP:
-		l.FilterChains = []*listenerv3.FilterChain{tcp}
-	case p.IsHTTP():
-		l.FilterChains = []*listenerv3.FilterChain{http}
-	default:
-		http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: []string{"http/1.0", "http/1.1", "h2c"}}
-		l.FilterChains = []*listenerv3.FilterChain{http}
-		l.DefaultFilterChain = tcp
-		l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
-		l.ListenerFiltersTimeout = duration(detection / 2)
-		l.ContinueOnListenerFiltersTimeout = true
+// detect gives a listener both chains with a look at the first bytes. A client that waits for the server to speak first
+// is let through as TCP after half of the time for detection: it is on the same host, while the server's sidecar may
+// have to wait for one that is far away. The two never wait for the same client: between them there is mutual TLS, and
+// its ALPN says what comes.
+func detect(l *listenerv3.Listener, http, tcp *listenerv3.FilterChain, limit time.Duration) {
+	http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: detectedHTTP()}
+	tcp.Filters = append([]*listenerv3.Filter{offerTCP()}, tcp.Filters...)
+	l.FilterChains = []*listenerv3.FilterChain{http}
+	l.DefaultFilterChain = tcp
+	l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
+	l.ListenerFiltersTimeout = duration(limit / 2)
+	l.ContinueOnListenerFiltersTimeout = true
+}
+
+// detectedHTTP is what the HTTP inspector calls what it finds.
+func detectedHTTP() []string { return []string{"http/1.0", "http/1.1", "h2c"} }
+
+func tlsInspector() *listenerv3.ListenerFilter {
+	return &listenerv3.ListenerFilter{
+		Name:       "envoy.filters.listener.tls_inspector",
+		ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: typed(&tlsinspectorv3.TlsInspector{})},
 	}
 }
 
@@ -84,7 +97,17 @@ type httpOptions struct {
 	network []*listenerv3.Filter // before the HTTP connection manager
 	remove  []string             // prefixes of request headers that nobody may send here
 	reply   *hcmv3.LocalReplyConfig
+	caller  clientCertificate
 }
+
+// clientCertificate says what an application is told of who called, in x-forwarded-client-cert. What a caller sends
+// under that name is always removed.
+type clientCertificate uint8
+
+const (
+	callerUntold clientCertificate = iota
+	callerProved                   // the identity in the certificate that was verified
+)
 
 // httpChain is a chain that ends in an HTTP connection manager. Every limit that Envoy would set by itself is
 // switched off or raised out of the way: the mesh adds no limit that nobody asked for.
@@ -119,6 +142,10 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}
 	} else {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{ConfigSource: ads(), RouteConfigName: string(o.routes)}}
+	}
+	if o.caller == callerProved {
+		m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+		m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{Uri: true}
 	}
 	return &listenerv3.FilterChain{Name: "http", Filters: append(o.network, &listenerv3.Filter{
 		Name:       "envoy.filters.network.http_connection_manager",

@@ -52,7 +52,16 @@ func ProxylessNames(service model.Key, port uint16, domain string) []string {
 	return []string{short + p, short + ".svc." + domain + p}
 }
 
-func inboundName(port uint16) string { return "in|" + strconv.Itoa(int(port)) }
+// proxylessCluster names the same endpoints for clients that have no sidecar.
+func proxylessCluster(cluster string) string { return "grpc" + strings.TrimPrefix(cluster, "ob") }
+
+// inboundName names what receives a port; 0 stands for all that nobody declared.
+func inboundName(port uint16) string {
+	if port == 0 {
+		return inboundAny
+	}
+	return "in|" + strconv.Itoa(int(port))
+}
 
 // Inbound clusters, by what the application is spoken to with.
 func inboundCluster(port uint16, protocol string) string { return inboundName(port) + "|" + protocol }

@@ -1,6 +1,7 @@
 package translator
 
 import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -10,21 +11,37 @@ import (
 )
 
 // Proxyless translates the API listeners of a Service's gRPC ports, for clients that speak xDS themselves and have no
-// sidecar. They are given out by name only, see [ProxylessNames]; the clusters and endpoints are those of sidecars.
-// Of a route they get what gRPC knows: matches, weights, timeouts and retries (gRFC A27, A28, A31, A44).
-func Proxyless(o *model.Outbound) []*listenerv3.Listener {
-	var out []*listenerv3.Listener
+// sidecar, and the clusters that routes may name. All are given out by name only, see [ProxylessNames]; the endpoints
+// are those of sidecars. Of a route they get what gRPC knows: matches, weights, timeouts and retries (gRFC A27, A28,
+// A31, A44).
+func Proxyless(o *model.Outbound) Resources {
+	var out Resources
 	for _, p := range o.Ports {
+		if p.Protocol != model.TCP {
+			out.Clusters = append(out.Clusters, proxylessClusters(o, p)...)
+		}
 		if p.Protocol != model.GRPC && p.Protocol != model.HTTP2 {
 			continue
 		}
 		for _, name := range ProxylessNames(o.Service.Key, p.Number, o.Settings.ClusterDomain) {
-			out = append(out, &listenerv3.Listener{
+			out.Listeners = append(out.Listeners, &listenerv3.Listener{
 				Name:        name,
 				ApiListener: &listenerv3.ApiListener{ApiListener: typed(apiManager(o, p))},
 				Metadata:    provenance(portOrigin(o, p)),
 			})
 		}
+	}
+	return out
+}
+
+// proxylessClusters are a port's clusters for clients without the mesh's identity: gRPC refuses a cluster that has
+// transport_socket_matches (gRFC A29).
+func proxylessClusters(o *model.Outbound, p model.OutboundPort) []*clusterv3.Cluster {
+	out := portClusters(o, p)
+	for _, c := range out {
+		c.EdsClusterConfig.ServiceName = c.Name
+		c.Name = proxylessCluster(c.Name)
+		c.TransportSocket, c.TransportSocketMatches = nil, nil
 	}
 	return out
 }
@@ -51,7 +68,20 @@ func forGRPC(routes []*routev3.Route) []*routev3.Route {
 			continue
 		}
 		r.TypedPerFilterConfig = nil // faults and CORS name filters that an API listener does not have
+		renameClusters(r.GetRoute())
 		out = append(out, r)
 	}
 	return out
+}
+
+func renameClusters(a *routev3.RouteAction) {
+	if to, ok := a.ClusterSpecifier.(*routev3.RouteAction_Cluster); ok {
+		to.Cluster = proxylessCluster(to.Cluster)
+	}
+	for _, w := range a.GetWeightedClusters().GetClusters() {
+		w.Name = proxylessCluster(w.Name)
+	}
+	for _, m := range a.RequestMirrorPolicies {
+		m.Cluster = proxylessCluster(m.Cluster)
+	}
 }

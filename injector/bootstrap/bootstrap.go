@@ -1,15 +1,18 @@
 // Package bootstrap writes the configuration that an Envoy starts with.
 //
 // It is one pure function, [New], from a struct to Envoy's Bootstrap message. What it holds is only what Envoy must
-// know before it can ask: who it is, where the control plane's unix socket is, where its own admin socket goes, and
-// which statistics to keep. Everything else arrives over ADS. There are no secrets in it and it opens no port.
+// know before it can ask: who it is, where its certificates come from, where the control plane is and who that is,
+// where its own admin socket goes, and which statistics to keep. Everything else arrives over ADS. There are no secrets
+// in it, only the names under which the agent beside this Envoy gives them out, and it opens no port.
 package bootstrap
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,20 +23,55 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ControlPlane is the name of the static cluster through which Envoy reaches the control plane.
-const ControlPlane = "xds"
+// Names of the static clusters.
+const (
+	ControlPlane = "xds" // the control plane: ADS, statistics, health checks
+	Secrets      = "sds" // the agent, which has this sidecar's certificate and the trust bundle
+)
 
-// Options describe one sidecar. Only ID, ADS and Admin must be set.
+// Options describe one sidecar. ID, Admin and one of Server, with SDS, and ADS must be set.
 type Options struct {
 	ID            string        // node id, namespace/pod
 	Cluster       string        // node cluster, for logs only; default: the ID's namespace
 	Region, Zone  string        // where the node is; empty where the topology is not known
-	ADS           string        // path of the control plane's unix socket
+	SDS           string        // path of the unix socket where the agent gives out secrets
+	Server        Server        // the control plane, by mutual TLS
+	ADS           string        // path of the control plane's unix socket, where there is no Server
 	Admin         string        // path of the unix socket that Envoy makes for its admin interface
 	AdminMode     fs.FileMode   // of that socket; default 0600
 	Capture       Capture       // zero: traffic is redirected to Envoy
 	HealthChecks  bool          // ask the control plane's HDS what to check
 	FlushInterval time.Duration // push statistics to the control plane this often; 0: do not push
+}
+
+// Server is where the control plane is and who it is.
+type Server struct {
+	Address string // host:port; a name is looked up, IPv4 first
+	ID      string // the one SPIFFE ID that its certificate may have, spiffe://...
+}
+
+// IsZero says that no server is given.
+func (s Server) IsZero() bool { return s == Server{} }
+
+// split gives the host and the port of the address.
+func (s Server) split() (host string, port uint16, err error) {
+	host, text, err := net.SplitHostPort(s.Address)
+	if err != nil || host == "" {
+		return "", 0, fmt.Errorf("control plane's address %q: want host:port", s.Address)
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 {
+		return "", 0, fmt.Errorf("control plane's address %q: want a port from 1 to 65535", s.Address)
+	}
+	return host, uint16(n), nil
+}
+
+func (s Server) validate() error {
+	_, _, err := s.split()
+	if id, ok := strings.CutPrefix(s.ID, "spiffe://"); !ok || id == "" {
+		err = errors.Join(err, fmt.Errorf("control plane's SPIFFE ID %q: want one that begins with spiffe://", s.ID))
+	}
+	return err
 }
 
 // Capture says how traffic reaches an Envoy where nothing is redirected to it: each of its listeners has a loopback
@@ -96,7 +134,18 @@ func (o Options) validate() error {
 	if ns, pod, ok := strings.Cut(o.ID, "/"); !ok || ns == "" || pod == "" {
 		errs = append(errs, fmt.Errorf("node id %q: want namespace/pod", o.ID))
 	}
-	errs = append(errs, checkSocket("ADS", o.ADS), checkSocket("admin", o.Admin))
+	errs = append(errs, checkSocket("admin", o.Admin))
+	switch {
+	case o.Server.IsZero():
+		errs = append(errs, checkSocket("ADS", o.ADS))
+	case o.ADS != "":
+		errs = append(errs, errors.New("both a server and an ADS socket: want one of them"))
+	default:
+		errs = append(errs, o.Server.validate(), checkSocket("SDS", o.SDS))
+	}
+	if o.Server.IsZero() && o.SDS != "" {
+		errs = append(errs, checkSocket("SDS", o.SDS))
+	}
 	if !o.Capture.IsZero() && (!o.Capture.Bind.IsValid() || !o.Capture.App.IsValid()) {
 		errs = append(errs, errors.New("capture: want both a network to bind in and the application's address, or neither"))
 	}

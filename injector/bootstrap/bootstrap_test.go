@@ -39,7 +39,19 @@ func cases() map[string]bootstrap.Options {
 			HealthChecks:  true,
 			FlushInterval: 5 * time.Second,
 		},
+		"server.yaml": {
+			ID:            "shop/web-1",
+			SDS:           "/run/heddle/sds.sock",
+			Server:        server("heddle.heddle-system.svc:15012"),
+			Admin:         "/run/heddle/admin.sock",
+			HealthChecks:  true,
+			FlushInterval: 5 * time.Second,
+		},
 	}
+}
+
+func server(address string) bootstrap.Server {
+	return bootstrap.Server{Address: address, ID: "spiffe://cluster.local/ns/heddle-system/sa/heddle"}
 }
 
 func TestBootstrapIsTheGoldenOne(t *testing.T) {
@@ -91,6 +103,34 @@ func TestIncompleteOptionsAreRefusedTogether(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not say %q", err, want)
 		}
+	}
+}
+
+func TestAServerIsComplete(t *testing.T) {
+	good := bootstrap.Options{
+		ID: "shop/web-1", SDS: "/run/sds.sock", Admin: "/run/admin.sock", Server: server("[::1]:15012"),
+	}
+	for name, c := range map[string]struct {
+		change func(*bootstrap.Options)
+		want   string // in the error; empty: none
+	}{
+		"an IPv6 address":   {func(*bootstrap.Options) {}, ""},
+		"no port":           {func(o *bootstrap.Options) { o.Server.Address = "heddle" }, "want host:port"},
+		"port 0":            {func(o *bootstrap.Options) { o.Server.Address = "heddle:0" }, "want a port"},
+		"no host":           {func(o *bootstrap.Options) { o.Server.Address = ":15012" }, "want host:port"},
+		"no ID":             {func(o *bootstrap.Options) { o.Server.ID = "" }, "begins with spiffe://"},
+		"no secrets":        {func(o *bootstrap.Options) { o.SDS = "" }, "SDS socket: no path given"},
+		"a second way":      {func(o *bootstrap.Options) { o.ADS = "/run/ads.sock" }, "want one of them"},
+		"a long SDS socket": {func(o *bootstrap.Options) { o.SDS = "/" + strings.Repeat("x", 107) }, "108 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			c.change(&o)
+			_, err := bootstrap.New(o)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
 	}
 }
 

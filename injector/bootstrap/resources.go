@@ -5,9 +5,7 @@ import (
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -41,35 +39,22 @@ func dynamicResources() *bootstrapv3.Bootstrap_DynamicResources {
 // as changes would have no effect.
 func adsService() *corev3.GrpcService {
 	s := controlPlaneService()
-	s.GetEnvoyGrpc().RetryPolicy = &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-		BaseInterval: durationpb.New(500 * time.Millisecond),
-		MaxInterval:  durationpb.New(5 * time.Second),
-	}}
+	s.GetEnvoyGrpc().RetryPolicy = within(5 * time.Second)
 	return s
+}
+
+// within takes up a stream again, at the latest after limit.
+func within(limit time.Duration) *corev3.RetryPolicy {
+	return &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
+		BaseInterval: durationpb.New(limit / 10),
+		MaxInterval:  durationpb.New(limit),
+	}}
 }
 
 func controlPlaneService() *corev3.GrpcService {
 	return &corev3.GrpcService{TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{
 		EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: ControlPlane},
 	}}
-}
-
-// staticResources is the one cluster that cannot come over ADS: the control plane itself.
-func (o Options) staticResources() *bootstrapv3.Bootstrap_StaticResources {
-	return &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{{
-		Name:                 ControlPlane,
-		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:       durationpb.New(time.Second),
-		LoadAssignment: &endpointv3.ClusterLoadAssignment{
-			ClusterName: ControlPlane,
-			Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{
-				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: pipe(o.ADS, 0)}},
-			}}}},
-		},
-		TypedExtensionProtocolOptions: map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": mustAny(http2()),
-		},
-	}}}
 }
 
 // http2 is HTTP/2 with prior knowledge, and pings, so that a control plane that hangs is noticed.

@@ -79,7 +79,7 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepPrefix("control_plane."),
 		keepPrefix("listener_manager."),
 		keepRegex(`server\.(?:concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.*|state|total_connections|uptime|version|watchdog_.*)`),
-		keepRegex(`cluster\.xds\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_(?:total|active|pending_failure_eject))`),
+		keepRegex(`cluster\.(?:xds|sds)\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_(?:total|active|pending_failure_eject)|` + keptTLS + `)`),
 		// Right after the name, so that the same again under .external, .internal and .retry stays out.
 		keepRegex(`cluster\.(?:ob|in)\|[^.]*\.(?:` +
 			`upstream_rq_(?:total|active|[1-5]xx|time|timeout|per_try_timeout|rx_reset|tx_reset|active_overflow|pending_overflow|pending_active|` +
@@ -89,7 +89,8 @@ func keptStats() []*matcherv3.StringMatcher {
 			`outlier_detection\.ejections_.*|` +
 			`health_check\.(?:attempt|success|failure|healthy)|` +
 			`circuit_breakers\.default\.(?:cx|cx_pool|rq|rq_pending|rq_retry)_open|` +
-			`grpc\.[0-9]+)`),
+			`grpc\.[0-9]+|` + keptTLS + `)`),
+		keepRegex(`listener\.(?:inbound|in\|[0-9]+)\.` + keptTLS),
 		keepRegex(`vhost\.[^.]*\.route\.[^.]*\.upstream_rq_(?:total|[1-5]xx|time|timeout|retry|retry_success|retry_overflow|retry_limit_exceeded)`),
 		// What callers met: with timeouts, faults and answers by the sidecar itself, which no cluster counts.
 		keepRegex(`http\.ob\|[^.]*\.downstream_rq_(?:[1-5]xx|time|active|rx_reset)`),
@@ -99,6 +100,9 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepRegex(`http\.ob\|[^.]*\.fault\.(?:aborts_injected|delays_injected)`),
 	}
 }
+
+// keptTLS counts handshakes and why they failed.
+const keptTLS = `ssl\.(?:handshake|connection_error|fail_verify_error|fail_verify_san|fail_verify_cert_hash|fail_verify_no_cert)`
 
 func keepPrefix(prefix string) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
@@ -54,7 +55,9 @@ data:
 
 func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	t.Parallel() // it mostly waits
-	w := &world{t: t, setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
+	w := &world{
+		t: t, setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}, identities: identities.New(t, "cluster.local"),
+	}
 	dir := w.directory()
 	w.Socket = filepath.Join(dir, "ads.sock")
 	var err error

@@ -16,6 +16,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
@@ -29,6 +30,8 @@ type world struct {
 	plane  *plane
 	web    *pod // the one that calls
 	pods   int
+
+	identities *identities.Authority
 }
 
 // start gives a world with a control plane in this process, and the pod web.
@@ -53,7 +56,7 @@ func prepare(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, client: api.Client(t), binary: binary, log: newTranscript(t, "control plane"),
+		t: t, client: api.Client(t), binary: binary, identities: identities.New(t, "cluster.local"), log: newTranscript(t, "control plane"),
 		setting: setting{Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), Network: loopback.Reserve(t)},
 	}
 	w.Socket = filepath.Join(w.directory(), "ads.sock")
@@ -110,9 +113,10 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	stopApp := w.app(name, capture.App)
 	p := &pod{name: name, address: address, capture: capture}
 	log := newTranscript(w.t, "sidecar of "+name)
+	agent := w.identities.Serve(w.t, w.identities.ID(w.Namespace, "default"))
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
-		Bootstrap:   bootstrap.Options{ID: w.id(p), ADS: w.Socket, Capture: p.capture},
+		Bootstrap:   bootstrap.Options{ID: w.id(p), ADS: w.Socket, SDS: agent.Socket, Capture: p.capture},
 		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: "default"},
 		Concurrency: 1,
 		Log:         log.logger(),

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
@@ -26,10 +28,12 @@ type Mesh struct {
 	manifests *manifests
 	folder    string // what the control plane reads
 	control   *control
-	sidecars  map[string]*envoy.Proxy // by pod
-	callers   map[string]*Caller      // by pod
-	apps      map[string]*App         // by pod:port
-	order     []string                // the keys of apps
+
+	identities *identities.Authority
+	sidecars   map[string]*envoy.Proxy // by pod
+	callers    map[string]*Caller      // by pod
+	apps       map[string]*App         // by pod:port
+	order      []string                // the keys of apps
 }
 
 // flush is how often sidecars send their statistics, from which the control plane learns of failing applications.
@@ -54,7 +58,7 @@ func Start(t *testing.T, example string) *Mesh {
 		}
 	})
 	m := &Mesh{
-		t: t, manifests: manifests, folder: filepath.Join(dir, "manifests"),
+		t: t, manifests: manifests, folder: filepath.Join(dir, "manifests"), identities: identities.New(t, "cluster.local"),
 		sidecars: map[string]*envoy.Proxy{}, callers: map[string]*Caller{}, apps: map[string]*App{},
 	}
 	if err := os.Mkdir(m.folder, 0o700); err != nil {
@@ -108,11 +112,12 @@ func (m *Mesh) startPods(network netip.Prefix, dir string) {
 
 func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstrap.Capture) *envoy.Proxy {
 	where := m.manifests.zones[pod.Spec.NodeName]
+	agent := m.identities.Serve(m.t, m.identities.ID(pod.Namespace, cmp.Or(pod.Spec.ServiceAccountName, "default")))
 	p := envoy.New(envoy.Options{
 		Binary: binary,
 		Bootstrap: bootstrap.Options{
 			ID: pod.Namespace + "/" + pod.Name, Region: where.region, Zone: where.zone,
-			ADS: m.control.socket, Capture: capture, HealthChecks: true, FlushInterval: flush,
+			ADS: m.control.socket, SDS: agent.Socket, Capture: capture, HealthChecks: true, FlushInterval: flush,
 		},
 		Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
 		Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself

@@ -170,7 +170,8 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 				t.Errorf("%s arrives as %q, want %q", name, v, want)
 			}
 		}
-		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding"}
+		wantCaller(t, seen.Get("X-Forwarded-Client-Cert"))
+		known := []string{"X-Custom", "X-Forwarded-For", "User-Agent", "X-Request-Id", "X-Forwarded-Proto", "Accept-Encoding", "X-Forwarded-Client-Cert"}
 		for name := range seen {
 			if !slices.Contains(known, name) {
 				t.Errorf("the application sees %s: %s", name, seen.Get(name))
@@ -195,4 +196,12 @@ func TestRequestsArriveAsTheyWereSent(t *testing.T) {
 			}
 		}
 	})
+}
+
+// wantCaller wants the application to be told who called, by the caller's certificate and not by the caller.
+func wantCaller(t *testing.T, told string) {
+	t.Helper()
+	if !strings.HasSuffix(told, ";URI=spiffe://cluster.local/ns/shop/sa/web") || strings.Contains(told, "By=me") {
+		t.Errorf("the application is told that %q called", told)
+	}
 }
