@@ -32,6 +32,11 @@ func arrows() []arrow {
 		{"sidecar/envoy", []string{"injector/bootstrap", "filelock"}},
 		{"observe", []string{"model"}},
 		{"controlplane", []string{"*"}},
+		{"sidecar/sds", nil},
+		{"sidecar/workloadapi", nil},
+		{"sidecar/relay", nil},
+		{"sidecar", []string{"identity", "identity/client", "injector/bootstrap", "sidecar/sds", "sidecar/workloadapi", "sidecar/relay"}},
+		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap"}},
 		{"demo", []string{"*"}},
 		{"cmd/heddle", []string{"controlplane", "demo", "policy", "kube", "sidecar/envoy"}},
 	}
