@@ -1,0 +1,238 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/sidecar/relay"
+	"github.com/heddle-mesh/heddle/sidecar/sds"
+	"github.com/heddle-mesh/heddle/sidecar/workloadapi"
+)
+
+// Signer is what the agent asks of the control plane; [client.Client] is the real one.
+type Signer interface {
+	SVID(ctx context.Context, token string, csr []byte) (client.SVID, error)
+	Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error)
+	JWT(ctx context.Context, audience []string) (string, error)
+}
+
+// Proxy is the Envoy to run; sidecar/envoy has the real one.
+type Proxy interface {
+	// Run returns nil when ctx ended it, and why if it ended by itself.
+	Run(ctx context.Context) error
+	// Ready returns nil when it serves, and why not when ctx ends before.
+	Ready(ctx context.Context) error
+}
+
+// Options describe an agent. ID, BundleFile, SDS and one of the tokens must be set, and Connect.
+type Options struct {
+	ID         spiffeid.ID // whose certificate it is; another one is refused
+	BundleFile string      // SPIFFE trust bundle to start with; read again when it changes
+
+	TokenFile string // with the token that is shown at each attempt; read each time, since it rotates
+	JoinToken Token  // shown until the first certificate, which then renews itself
+
+	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
+
+	Proxy        Proxy       // nil: none is run
+	SDS          string      // path of Envoy's socket, in a directory that nobody else can enter
+	WorkloadAPI  string      // path of the applications' socket; empty: none
+	WorkloadMode fs.FileMode // of that socket; default 0600
+	Relay        RelayOptions
+	Ready        string // loopback host:port, or unix:PATH, that answers /readyz; empty: none
+
+	Log zerolog.Logger
+}
+
+// RelayOptions describe the way of proxyless applications to the control plane. Without a Socket there is none.
+type RelayOptions struct {
+	Socket       string      // path
+	Mode         fs.FileMode // of the socket; default 0600
+	Address      string      // of the control plane, host:port
+	ControlPlane spiffeid.ID // the only one that it may be
+	Node         string      // node ID, namespace/pod, in the bootstrap that is written beside the socket
+	Region, Zone string
+}
+
+// BootstrapName is the name of gRPC's bootstrap file, in the directory of the relay's socket.
+const BootstrapName = "grpc-bootstrap.json"
+
+// Agent is one. Make it with [New], then call Run once.
+type Agent struct {
+	o      Options
+	docs   *documents
+	signer Signer
+	sds    *sds.Server
+	health *health
+}
+
+// New gives an agent that does nothing yet.
+func New(o Options) (*Agent, error) {
+	switch {
+	case o.ID.IsZero():
+		return nil, errors.New("make the agent: whose identity it keeps is not given")
+	case o.BundleFile == "":
+		return nil, errors.New("make the agent: no file with the trust bundle is given, so nobody could be trusted")
+	case (o.TokenFile == "") == o.JoinToken.IsZero():
+		return nil, errors.New("make the agent: want either a file with a token or a join token")
+	case o.SDS == "":
+		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")
+	}
+	a := &Agent{o: o, sds: sds.New(sds.Options{Names: secretNames(), Log: o.Log}), health: newHealth(o.Log)}
+	a.docs = newDocuments(o.ID, o.BundleFile, a.publish)
+	a.signer = o.Connect(a.docs)
+	return a, nil
+}
+
+// publish gives Envoy what is new.
+func (a *Agent) publish(c *certificate, b *spiffebundle.Bundle) error {
+	secrets, err := envoySecrets(c, b)
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if err := a.sds.Set(s.version, s.secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run serves until ctx is done, and then until Envoy has ended. Sockets are open when nothing else has happened yet;
+// who asks before there is an identity waits.
+func (a *Agent) Run(ctx context.Context) error {
+	// What serves must outlive Envoy, which may drain for a while when ctx is done.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(serving)
+	start := func(run func(context.Context) error, err error) {
+		group.Go(func() error {
+			if err != nil {
+				return err
+			}
+			return run(serving)
+		})
+	}
+	start(a.serveSDS())
+	start(a.serveWorkloadAPI())
+	start(a.serveRelay())
+	start(a.serveReady())
+	start(a.renew, nil)
+	start(a.followBundle, nil)
+	start(a.watchFile, nil)
+	group.Go(func() error {
+		defer stop()
+		return a.runProxy(ctx, serving)
+	})
+	return group.Wait()
+}
+
+// runProxy runs Envoy as soon as there is an identity for it, and returns when it has ended.
+func (a *Agent) runProxy(ctx, serving context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(serving, stop)() // without its agent there is no Envoy
+	if a.o.Proxy == nil {
+		<-ctx.Done()
+		return nil
+	}
+	if !a.docs.wait(ctx) {
+		return nil
+	}
+	return a.o.Proxy.Run(ctx)
+}
+
+func nothing(context.Context) error { return nil }
+
+func (a *Agent) serveSDS() (func(context.Context) error, error) {
+	l, err := listenPrivate(a.o.SDS)
+	if err != nil {
+		return nil, err
+	}
+	s := grpc.NewServer(grpc.MaxRecvMsgSize(1 << 20))
+	a.sds.Register(s)
+	return func(ctx context.Context) error { return serveGRPC(ctx, s, l) }, nil
+}
+
+func (a *Agent) serveWorkloadAPI() (func(context.Context) error, error) {
+	if a.o.WorkloadAPI == "" {
+		return nothing, nil
+	}
+	l, err := listenUnix(a.o.WorkloadAPI, orDefault(a.o.WorkloadMode, 0o600))
+	if err != nil {
+		return nil, err
+	}
+	s := grpc.NewServer(workloadapi.ServerOptions()...)
+	workloadapi.New(workloadapi.Options{Source: source{a}, Log: a.o.Log}).Register(s)
+	return func(ctx context.Context) error { return serveGRPC(ctx, s, l) }, nil
+}
+
+func (a *Agent) serveRelay() (func(context.Context) error, error) {
+	o := a.o.Relay
+	if o.Socket == "" {
+		return nothing, nil
+	}
+	r, err := relay.New(relay.Options{Address: o.Address, TLS: a.docs.tls(o.ControlPlane), Log: a.o.Log})
+	if err != nil {
+		return nil, err
+	}
+	l, err := listenUnix(o.Socket, orDefault(o.Mode, 0o600))
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	text, err := relay.Bootstrap(o.Socket, o.Node, o.Region, o.Zone)
+	if err == nil {
+		// Readable by whoever may enter the directory: the application has another user, and there is no secret in it.
+		err = os.WriteFile(filepath.Join(filepath.Dir(o.Socket), BootstrapName), text, 0o644)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("write gRPC's bootstrap beside %s: %w", o.Socket, err), l.Close(), r.Close())
+	}
+	return func(ctx context.Context) error {
+		return errors.Join(serveGRPC(ctx, r.Server(), l), r.Close())
+	}, nil
+}
+
+// serveGRPC serves until ctx is done. Streams are cut then: none of them ends by itself.
+func serveGRPC(ctx context.Context, s *grpc.Server, l net.Listener) error {
+	defer context.AfterFunc(ctx, s.Stop)()
+	if err := s.Serve(l); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// source is the agent as the Workload API sees it.
+type source struct{ *Agent }
+
+func (s source) Documents() (*workloadapi.SVID, *spiffebundle.Bundle, <-chan struct{}) {
+	c, b, changed := s.docs.current()
+	if c == nil {
+		return nil, b, changed
+	}
+	return &workloadapi.SVID{ID: c.id, Chain: c.chain, PKCS8: c.key.pkcs8}, b, changed
+}
+
+func (s source) JWT(ctx context.Context, audience []string) (string, error) {
+	return s.signer.JWT(ctx, audience)
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

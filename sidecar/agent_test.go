@@ -1,0 +1,335 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
+)
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	dir, log := shortDir(t), &lines{}
+	e := newEnvoy(t, dir)
+	o := options(t, s, dir)
+	o.Proxy, o.Log = e, zerolog.New(log)
+	a := run(t, o)
+	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
+	s.waitTaken()
+	held := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber
+
+	c, _, _ := a.docs.current()
+	other := must(must(newKey()).pem())
+	certificate := func(chain, key []byte) *tlsv3.Secret {
+		return &tlsv3.Secret{Name: bootstrap.CertificateSecret, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
+			CertificateChain: inline(chain), PrivateKey: inline(key),
+		}}}
+	}
+	refused := 0
+	for name, bad := range map[string]*tlsv3.Secret{
+		"no PEM":         certificate([]byte("nonsense"), must(c.key.pem())),
+		"a cut off key":  certificate(identity.CertificatesPEM(c.chain), must(c.key.pem())[:100]),
+		"an unfit key":   certificate(identity.CertificatesPEM(c.chain), other),
+		"another secret": {Name: bootstrap.CertificateSecret, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{Secret: &corev3.DataSource{}}}},
+	} {
+		if err := a.sds.Set(name, bad); err != nil {
+			t.Fatal(err)
+		}
+		refused++
+		eventually(t, name+" is refused", func() bool { return a.sds.Refused()[bootstrap.CertificateSecret] == refused })
+		if err := get(e.plain); err != nil {
+			t.Errorf("after %s: %v", name, err)
+		}
+		if got := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber; got.Cmp(held) != 0 {
+			t.Errorf("after %s another certificate is shown", name)
+		}
+	}
+	if got := strings.Count(log.String(), "Envoy refuses a secret and keeps the one it had"); got != refused {
+		t.Errorf("%d refusals, %d lines in the log", refused, got)
+	}
+	noSecrets(t, a, "the agent's log", log.String())
+
+	must(a.attempt(t.Context()))
+	eventually(t, "the next good certificate is shown", func() bool {
+		return shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.Cmp(held) != 0
+	})
+	// Envoy refuses bundles as long as it has a key that does not match; it has none.
+	next := must(identity.NewRoot(domain(), time.Now(), 0))
+	s.trust(must(identity.Merge(s.ca.Bundle(), next.Bundle())))
+	s.waitTaken()
+}
+
+func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	s.setAway(errAway)
+	dir := shortDir(t)
+	e := newEnvoy(t, dir)
+	// This Envoy starts before the agent has an identity, unlike one that the agent starts.
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	eventually(t, "Envoy runs", func() bool { _, err := e.admin(t.Context(), "/server_info"); return err == nil })
+	a := run(t, options(t, s, dir))
+	eventually(t, "Envoy has asked", func() bool { return a.sds.Taken(bootstrap.BundleSecret) == identity.Fingerprint(s.bundle()) })
+	if err := get(e.plain); err == nil {
+		t.Error("a request goes through without an identity")
+	}
+	if c, err := net.Dial("tcp", e.mtls); err == nil { // bound or not, it must not speak
+		c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+		fmt.Fprint(c, "GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+		if text, _ := io.ReadAll(c); bytes.Contains(text, []byte("hello")) {
+			t.Error("it answers in plain text")
+		}
+		c.Close()
+	}
+	s.setAway(nil)
+	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
+}
+
+// idle is a proxy that runs until it is told to end, or to fail.
+type idle struct {
+	started chan struct{}
+	fail    chan error
+}
+
+func newIdle() *idle { return &idle{make(chan struct{}), make(chan error, 1)} }
+
+func (p *idle) Run(ctx context.Context) error {
+	close(p.started)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-p.fail:
+		return err
+	}
+}
+
+func (p *idle) Ready(context.Context) error { return nil }
+
+func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	s.setAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 1"))
+	o, log, p := options(t, s, shortDir(t)), &lines{}, newIdle()
+	o.Ready = "unix:" + filepath.Join(filepath.Dir(o.SDS), "ready.sock")
+	o.Log, o.Proxy = zerolog.New(log), p
+	run(t, o)
+	more := func(n int) {
+		t.Helper()
+		before := len(s.asked())
+		eventually(t, "more attempts", func() bool { return len(s.asked()) >= before+n })
+	}
+	more(2)
+	status, code := readyz(t, o.Ready)
+	if code != http.StatusServiceUnavailable || !strings.Contains(strings.Join(status.Reasons, " "), "connection refused") {
+		t.Errorf("readiness: %d %+v", code, status)
+	}
+	s.setAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 2"))
+	more(2)
+	s.setAway(errors.New("token-expired: its time is over"))
+	more(2)
+	select {
+	case <-p.started:
+		t.Error("Envoy is started without an identity")
+	default:
+	}
+	if got := strings.Count(log.String(), `"errand":"get a certificate"`); got != 2 {
+		t.Errorf("%d lines for two reasons: %s", got, log)
+	}
+	s.setAway(nil)
+	<-p.started
+	eventually(t, "it is ready", func() bool { status, code = readyz(t, o.Ready); return code == http.StatusOK && status.Ready })
+	if status.ID != s.id.String() || status.Bundle != identity.Fingerprint(s.bundle()) || status.Expires == nil {
+		t.Errorf("readiness: %+v", status)
+	}
+	eventually(t, "the log says that it is over", func() bool { return strings.Contains(log.String(), "works again") })
+	if strings.Contains(log.String(), secretToken) {
+		t.Errorf("the log: %s", log)
+	}
+}
+
+func readyz(t *testing.T, address string) (Status, int) {
+	t.Helper()
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(address, "unix:"))
+	}}}
+	r := must(c.Get("http://agent/readyz"))
+	defer r.Body.Close()
+	var s Status
+	if err := json.NewDecoder(r.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	return s, r.StatusCode
+}
+
+func TestAnEnvoyThatEndsEndsTheAgentWithItsError(t *testing.T) {
+	s, p := newSigner(t, "web", time.Hour), newIdle()
+	o := options(t, s, shortDir(t))
+	o.Proxy = p
+	a := must(New(o))
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(t.Context()) }()
+	<-p.started
+	p.fail <- errors.New("exit status 7")
+	wantError(t, <-ended, "exit status 7")
+	if _, err := os.Stat(o.SDS); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+}
+
+func TestABundleInTheFileIsTakenWhenItChangesAndAnOlderOneIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		a := must(New(options(t, s, t.TempDir())))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.watchFile(ctx) }()
+		defer func() {
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}()
+		holds := func(what string, want *spiffebundle.Bundle) {
+			t.Helper()
+			time.Sleep(2 * fileInterval)
+			synctest.Wait()
+			if _, b, _ := a.docs.current(); b == nil || identity.Fingerprint(b) != identity.Fingerprint(want) {
+				t.Errorf("%s: it is not held", what)
+			}
+		}
+		first := s.bundle()
+		holds("at first", first)
+		s.trust(must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())
+		second := s.bundle()
+		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(second)))
+		holds("changed", second)
+		writeFile(t, a.o.BundleFile, []byte(`{"keys": []}`))
+		holds("without authorities", second)
+		wantError(t, errors.New(a.health.file.why()), "no X.509 authority")
+		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(first)))
+		holds("an older one", second)
+		if err := os.Remove(a.o.BundleFile); err != nil {
+			t.Fatal(err)
+		}
+		holds("gone", second)
+		s.trust(first)
+		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(s.bundle())))
+		if b, err := a.docs.Bundle(); err != nil || identity.Fingerprint(b) != identity.Fingerprint(first) {
+			t.Errorf("a connection is verified by the bundle of before: %v", err)
+		}
+	})
+}
+
+func TestTheFileCountsOnlyWhileTheSignerDoesNotAnswer(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	a := must(New(options(t, s, t.TempDir())))
+	must(a.docs.readFile())
+	first := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle() // without a sequence number
+	if took := must(a.docs.takeBundle(first)); !took {
+		t.Fatal("the signer's bundle is not taken")
+	}
+	a.docs.heard(nil)
+	second := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle()
+	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(second)))
+	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(first) {
+		t.Error("a file that may lag replaces what the signer has said")
+	}
+	a.docs.heard(errAway)
+	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(second) {
+		t.Error("the signer does not answer, and what the file says is not believed")
+	}
+}
+
+func TestNeitherKeyNorTokenCanBePrinted(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	o := options(t, s, t.TempDir())
+	a := must(New(o))
+	must(a.attempt(t.Context()))
+	o.TokenFile, o.JoinToken = "", NewToken(secretToken)
+	c, _, _ := a.docs.current()
+	var text strings.Builder
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, v := range []any{c.key, &c.key, c, *c, c.tls(), *c.tls(), a.docs, o, &o, struct{ o Options }{o}, struct{ Key key }{c.key}} {
+			fmt.Fprintf(&text, verb+"\n", v)
+		}
+	}
+	noSecrets(t, a, "what is printed", text.String())
+	if _, err := json.Marshal(c.key); err == nil {
+		t.Error("a key is written as JSON")
+	}
+}
+
+func TestSocketsAreForWhomTheyAreFor(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	o := options(t, s, shortDir(t))
+	o.WorkloadAPI, o.WorkloadMode = filepath.Join(filepath.Dir(o.SDS), "api.sock"), 0o666
+	run(t, o)
+	for path, want := range map[string]os.FileMode{o.SDS: 0o600, o.WorkloadAPI: 0o666} {
+		eventually(t, "the mode of "+path, func() bool { st, err := os.Stat(path); return err == nil && st.Mode().Perm() == want })
+	}
+
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := listenPrivate(filepath.Join(open, "s"))
+	wantError(t, err, "use a directory with mode 0700")
+	_, err = listenUnix(o.SDS, 0o600)
+	wantError(t, err, "another process serves it")
+	writeFile(t, filepath.Join(open, "file"), nil)
+	_, err = listenUnix(filepath.Join(open, "file"), 0o600)
+	wantError(t, err, "is no socket")
+
+	stale := filepath.Join(shortDir(t), "s")
+	l := must(net.ListenUnix("unix", &net.UnixAddr{Name: stale}))
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if l, err := listenUnix(stale, 0o600); err != nil {
+		t.Error("a socket left behind:", err)
+	} else {
+		l.Close()
+	}
+}

@@ -1,0 +1,97 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+// maxToken is the size of the longest token that is read from a file, in bytes.
+const maxToken = 64 << 10
+
+// renew keeps the certificate current. It never gives up.
+func (a *Agent) renew(ctx context.Context) error {
+	renewer := identity.NewRenewer(identity.RenewerOptions{
+		Fetch: a.attempt,
+		Use: func(c *tls.Certificate) {
+			a.health.certificate.hear(nil)
+			a.o.Log.Info().Stringer("id", a.o.ID).Time("expires", c.Leaf.NotAfter).Msg("certificate obtained")
+		},
+		Failed: func(err error, _ time.Duration) { a.health.certificate.hear(err) },
+	})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return renewer.Run(ctx) })
+	group.Go(func() error { return a.watchTrust(ctx, renewer) })
+	return group.Wait()
+}
+
+// watchTrust asks for a new certificate when a bundle comes that does not trust the present one: the CA that signed it was
+// withdrawn, and peers refuse it.
+func (a *Agent) watchTrust(ctx context.Context, r *identity.Renewer) error {
+	for {
+		c, b, changed := a.docs.current()
+		if c != nil && !c.trustedBy(b) && left(c) > 0 {
+			r.Renew()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// left is how long the certificate can still be used.
+func left(c *certificate) time.Duration { return time.Until(c.expires()) }
+
+// attempt asks for a certificate once.
+func (a *Agent) attempt(ctx context.Context) (*tls.Certificate, error) {
+	token, err := a.token()
+	if err != nil {
+		return nil, err
+	}
+	k, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	csr, err := k.request()
+	if err != nil {
+		return nil, err
+	}
+	got, err := a.signer.SVID(ctx, token, csr)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(got.Chain) == 0 || got.Bundle == nil:
+		return nil, errors.New("the signer's answer lacks the certificate or the trust bundle")
+	}
+	c := &certificate{id: a.o.ID, chain: got.Chain, key: k}
+	return c.tls(), a.docs.takeCertificate(c, got.Bundle)
+}
+
+// token gives what the next attempt shows; "": the certificate. A file is read each time, because Kubernetes replaces
+// it; a join token is good for the first certificate only.
+func (a *Agent) token() (string, error) {
+	if a.o.TokenFile == "" {
+		if c, _, _ := a.docs.current(); c != nil {
+			return "", nil
+		}
+		return a.o.JoinToken.value(), nil
+	}
+	text, err := readSmall(a.o.TokenFile, maxToken)
+	if err != nil {
+		return "", fmt.Errorf("read the token to show to the signer: %w", err)
+	}
+	token := string(bytes.TrimSpace(text))
+	if token == "" {
+		return "", fmt.Errorf("read the token to show to the signer: %s is empty", a.o.TokenFile)
+	}
+	return token, nil
+}

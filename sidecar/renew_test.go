@@ -1,0 +1,219 @@
+package sidecar
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
+)
+
+// longestPause between two attempts, see [identity.Renewer].
+const longestPause = 30 * time.Second
+
+// renewing runs only the renewal of an agent, on a clock that jumps. The function that it gives ends it.
+func renewing(t *testing.T, s *signer, change func(*Options)) (a *Agent, stop func()) {
+	t.Helper()
+	o := options(t, s, t.TempDir())
+	if change != nil {
+		change(&o)
+	}
+	a = must(New(o))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.renew(ctx) }()
+	return a, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestACertificateIsRenewedAtHalfOfItsLifeGiveOrTakeATenth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime = time.Hour
+		s := newSigner(t, "web", lifetime)
+		_, stop := renewing(t, s, nil)
+		defer stop()
+		time.Sleep(20 * lifetime)
+		asked := s.asked()
+		if len(asked) < 33 {
+			t.Fatalf("asked %d times in 20 lifetimes", len(asked))
+		}
+		for i := range len(asked) - 1 {
+			// Certificates say whole seconds.
+			if gap := asked[i+1].Sub(asked[i]); gap < lifetime*4/10-time.Second || gap > lifetime*6/10+time.Second {
+				t.Errorf("renewal %d came after %v", i, gap)
+			}
+		}
+	})
+}
+
+func TestEveryCertificateHasANewKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		a, stop := renewing(t, s, nil)
+		defer stop()
+		keys := map[string]bool{}
+		for i := range 3 {
+			time.Sleep(time.Duration(i) * 40 * time.Minute)
+			synctest.Wait()
+			c, _, _ := a.docs.current()
+			keys[string(must(c.key.pkcs8()))] = true
+		}
+		if len(keys) != 3 {
+			t.Errorf("3 certificates have %d keys", len(keys))
+		}
+	})
+}
+
+func TestWithoutTheSignerTheAgentAsksOnAndHealsWhenItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime = time.Hour
+		s := newSigner(t, "web", lifetime)
+		a, stop := renewing(t, s, nil)
+		defer stop()
+		synctest.Wait()
+		c, _, _ := a.docs.current()
+		s.setAway(errAway)
+		time.Sleep(3 * lifetime)
+		synctest.Wait()
+		asked := s.asked()[1:]
+		for i := range len(asked) - 1 {
+			gap, left := asked[i+1].Sub(asked[i]), c.expires().Sub(asked[i])
+			if gap > longestPause {
+				t.Errorf("with %v left, a pause of %v", left, gap)
+			}
+		}
+		s.setAway(nil)
+		time.Sleep(longestPause)
+		synctest.Wait()
+		if now, _, _ := a.docs.current(); left(now) <= 0 {
+			t.Error("the signer is back, and there is no valid certificate")
+		}
+	})
+}
+
+func TestPausesAfterFailuresGrowAndVary(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for failures, most := range map[int]time.Duration{1: pollPace, 2: 2 * pollPace, 5: 16 * pollPace, 9: maxPause, 1 << 40: maxPause} {
+		for range 100 {
+			if got := pause(failures, random.Float64()); got < most/2 || got > most {
+				t.Errorf("after %d failures %v, want %v to %v", failures, got, most/2, most)
+			}
+		}
+	}
+}
+
+func TestATokenFileIsReadAtEachAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		s.setAway(errAway)
+		a, stop := renewing(t, s, nil)
+		defer stop()
+		synctest.Wait()
+		writeFile(t, a.o.TokenFile, []byte("second"))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := os.Remove(a.o.TokenFile); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		asked := len(s.asked())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if len(s.asked()) != asked {
+			t.Error("without a file the signer is asked all the same")
+		}
+		writeFile(t, a.o.TokenFile, []byte("third"))
+		s.setAway(nil)
+		time.Sleep(longestPause)
+		synctest.Wait()
+		if c, _, _ := a.docs.current(); c == nil {
+			t.Error("with a new token there is no certificate")
+		}
+		if got := slices.Compact(s.tokens); !slices.Equal(got, []string{secretToken, "second", "third"}) {
+			t.Errorf("shown %q", got)
+		}
+	})
+}
+
+func TestAJoinTokenIsShownUntilTheFirstCertificateOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		s.setAway(errAway)
+		_, stop := renewing(t, s, func(o *Options) { o.TokenFile, o.JoinToken = "", NewToken("join") })
+		defer stop()
+		time.Sleep(time.Second)
+		s.setAway(nil)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		first := len(s.tokens)
+		for i, token := range s.tokens {
+			if token == "" {
+				first = min(first, i)
+			} else if token != "join" || i > first {
+				t.Errorf("attempt %d showed %q", i, token)
+			}
+		}
+		if first < 2 || first == len(s.tokens) {
+			t.Errorf("shown %q, want the join token some times and then the certificate", s.tokens)
+		}
+	})
+}
+
+func TestAWithdrawnCAIsRenewedFromAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", 24*time.Hour)
+		a, stop := renewing(t, s, nil)
+		defer stop()
+		synctest.Wait()
+		s.ca = must(identity.NewRoot(domain(), time.Now(), 0))
+		s.trust(s.ca.Bundle())
+		if took, err := a.docs.takeBundle(s.bundle()); !took || err != nil {
+			t.Fatal(took, err)
+		}
+		synctest.Wait()
+		if c, b, _ := a.docs.current(); !c.trustedBy(b) || len(s.asked()) != 2 {
+			t.Errorf("asked %d times; the certificate is by a CA that nobody trusts", len(s.asked()))
+		}
+	})
+}
+
+func TestWhatDoesNotFitTogetherIsNotTaken(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	other := newSigner(t, "web", time.Hour)
+	issue := func(by *signer, k key) client.SVID { return must(by.SVID(t.Context(), "", must(k.request()))) }
+	k := must(newKey())
+	good := issue(s, k)
+	for name, c := range map[string]struct {
+		id   string
+		got  client.SVID
+		key  key
+		want string
+	}{
+		"another key": {"web", good, must(newKey()), "another key"},
+		"another ID":  {"api", good, k, "it is for spiffe://cluster.local/ns/shop/sa/web"},
+		"another CA":  {"web", client.SVID{Chain: issue(other, k).Chain, Bundle: good.Bundle}, k, "signed by unknown authority"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, s, t.TempDir())
+			o.ID = idOf(c.id)
+			a := must(New(o))
+			err := a.docs.takeCertificate(&certificate{id: o.ID, chain: c.got.Chain, key: c.key}, c.got.Bundle)
+			wantError(t, err, c.want)
+			if held, _, _ := a.docs.current(); held != nil {
+				t.Error("it was taken all the same")
+			}
+		})
+	}
+}
