@@ -13,8 +13,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/heddle
-	$(GO) build -o bin/heddle ./cmd/heddle
+build: ## build bin/heddle and bin/heddle-sidecar
+	$(GO) build -o bin/ ./cmd/...
 
 .PHONY: demo
 demo: build ## three services, real Envoys, live numbers; no Kubernetes, no root (ARGS="--for 20s -o json")

@@ -1,0 +1,59 @@
+// Command heddle-sidecar is the agent beside an Envoy: it gets and keeps the pod's identity, gives it to Envoy and to
+// applications that ask for it, and runs Envoy. It is a program of its own so that it stays small in every pod.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/heddle-mesh/heddle/sidecar"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the program with its surroundings as arguments; it returns the exit code. The first SIGINT or SIGTERM ends it
+// gracefully, Envoy first; the second at once.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	if err := serve(ctx, args, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "heddle-sidecar:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	s := defaults()
+	flags := s.flags(stderr)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		fmt.Fprintf(stdout, "The agent beside an Envoy: its identity, and whoever else in the pod needs it.\n\nFlags:\n%s", flags.FlagUsages())
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w; heddle-sidecar --help lists the flags", err)
+	case flags.NArg() > 0:
+		return fmt.Errorf("%q is not understood: there are flags only; heddle-sidecar --help lists them", flags.Arg(0))
+	}
+	// A core file would hold the private key, Envoy's as well, which inherits the limit.
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("switch core files off: %w", err)
+	}
+	o, err := s.options(ctx, stderr)
+	if err != nil {
+		return err
+	}
+	a, err := sidecar.New(o)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
