@@ -123,6 +123,14 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 	w.policy("catalog", generation(1, "timeout: 5s"))
 
 	w.serveCluster(w.log)
+	served := map[string]map[string]string{}
+	for _, name := range []string{"web", "catalog-1"} {
+		served[name] = w.versions(w.setting, &pod{name: name})
+		if route := "route ob|" + w.Namespace + "|catalog|8000"; served[name][route] == "" {
+			t.Errorf("%s gets no %s but %v", name, route, served[name])
+		}
+	}
+	// Now that the first one leads, it is the one that signs.
 	second := w.setting
 	second.Replica = 1
 	options, err := second.options(controlplane.Options{Log: w.log.logger()})
@@ -134,14 +142,9 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	background(t, "second replica", replica.Run)
-
-	for _, p := range []*pod{{name: "web"}, {name: "catalog-1"}} {
-		served := w.versions(w.setting, p)
-		if route := "route ob|" + w.Namespace + "|catalog|8000"; served[route] == "" {
-			t.Errorf("%s gets no %s but %v", p.name, route, served)
-		}
-		if diff := cmp.Diff(served, w.versions(second, p)); diff != "" {
-			t.Errorf("versions for %s (-heddle serve +replica):\n%s", p.name, diff)
+	for name := range served {
+		if diff := cmp.Diff(served[name], w.versions(second, &pod{name: name})); diff != "" {
+			t.Errorf("versions for %s (-heddle serve +replica):\n%s", name, diff)
 		}
 	}
 }
