@@ -65,7 +65,7 @@ filter_chains:
             match: {prefix: /}
             route:
               cluster: ob|shop|catalog|80|version=v1
-              timeout: 0.2s
+              timeout: 0.25s
               retry_policy: {retry_on: 5xx, num_retries: 1}
 `
 
@@ -143,7 +143,7 @@ func TestWhatARealEnvoyPushesBecomesTheSignalsOfWhatItsCallersMet(t *testing.T) 
 	wantLatency(t, v.Edges[0].Latency)
 }
 
-// wantLatency: most of the requests were fast, and the two that timed out after 200 ms are in it.
+// wantLatency: most of the requests were fast, and the two that timed out after 250 ms are in it, which is no bound of a bucket.
 func wantLatency(t *testing.T, h observe.Histogram) {
 	t.Helper()
 	if h.Count() != 55 {
@@ -152,7 +152,7 @@ func wantLatency(t *testing.T, h observe.Histogram) {
 	if p50, ok := h.Quantile(0.5); !ok || p50 > 50 {
 		t.Errorf("p50 is %v ms", p50)
 	}
-	if p99, ok := h.Quantile(0.99); !ok || p99 < 190 {
+	if p99, ok := h.Quantile(0.99); !ok || p99 < 200 {
 		t.Errorf("p99 is %v ms: the two that timed out are missing", p99)
 	}
 }
