@@ -60,8 +60,8 @@ type Signer struct {
 
 // ClusterOptions say which cluster's pods a signer signs for. Both are required.
 type ClusterOptions struct {
-	Client   kubernetes.Interface
-	Identity string // of this process among the replicas: its pod's name
+	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
+	Identity string               // of this process among the replicas: its pod's name
 }
 
 // NewClusterSigner makes a signer for a cluster, where the API server vouches for pods. The CA is in a Secret.
@@ -77,7 +77,9 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
 	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
-	reviewer := attest.NewReviewer(attest.ReviewerOptions{Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods})
+	reviewer := attest.NewReviewer(attest.ReviewerOptions{
+		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: s.options.Namespace + "/" + ServerAccount,
+	})
 	s.server = service.ForCluster(s.serviceOptions(), reviewer)
 	return s, nil
 }
@@ -112,7 +114,7 @@ func newSigner(o SignerOptions) (*Signer, error) {
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime},
+		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime, Token: identity.DefaultTokenLifetime},
 		Observe: s.observe, Log: s.log(),
 	}
 }

@@ -44,7 +44,7 @@ var catalog = model.Key{Namespace: "shop", Name: "catalog"}
 
 // town is a mesh of which the test is the control plane.
 type town struct {
-	t      *testing.T
+	t      testing.TB
 	ca     *identities.Authority
 	state  *mesh.State
 	store  *xds.Store
@@ -65,7 +65,7 @@ type pod struct {
 	proxy   *envoy.Proxy
 }
 
-func newTown(t *testing.T) *town {
+func newTown(t testing.TB) *town {
 	t.Helper()
 	binary, err := envoy.Find(t.Context(), envoy.FindOptions{Progress: os.Stderr})
 	if err != nil {
@@ -113,7 +113,7 @@ func (w *town) serve() {
 }
 
 // refusals fails the test when an Envoy refuses something.
-type refusals struct{ t *testing.T }
+type refusals struct{ t testing.TB }
 
 func (r refusals) Observe(e xds.Event) {
 	if e.Kind == xds.Refused {
@@ -242,6 +242,10 @@ func (w *town) fact(number byte, name, account string) *model.Pod {
 	return &model.Pod{
 		Key: model.Key{Namespace: "shop", Name: name}, UID: name, ServiceAccount: account, Meshed: true,
 		Addresses: []netip.Addr{w.at(1, number)},
+		Ports: []model.PodPort{
+			{Number: portHTTP, Protocol: model.HTTP, Declared: true}, {Number: portGRPC, Protocol: model.GRPC, Declared: true},
+			{Number: portTCP, Protocol: model.TCP, Declared: true}, {Number: portDetect}, {Number: portLegacy},
+		},
 	}
 }
 
@@ -261,7 +265,7 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 			ID: p.key.String(), Server: w.door.Server, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
 		},
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: known.ServiceAccount},
-		Concurrency: 1, StopTimeout: time.Second, Log: zerolog.New(zerolog.NewTestWriter(w.t)),
+		Concurrency: 1, StopTimeout: time.Second, Log: w.log(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -278,6 +282,14 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 		w.t.Fatal(err)
 	}
 	return p
+}
+
+// log goes to the test, unless that is a fuzzer, which must not be spoken to while it runs.
+func (w *town) log() zerolog.Logger {
+	if _, ok := w.t.(*testing.F); ok {
+		return zerolog.Nop()
+	}
+	return zerolog.New(zerolog.NewTestWriter(w.t))
 }
 
 // slice lists pods of catalog.
