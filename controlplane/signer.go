@@ -23,6 +23,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/attest"
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
 )
 
@@ -213,7 +214,7 @@ func (s *Signer) use() func(*tls.Certificate) {
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {
-	group, running := errgroup.WithContext(ctx)
+	group, running := errgroup.WithContext(kube.LogLibrary(ctx, s.log()))
 	renewer := identity.NewRenewer(identity.RenewerOptions{
 		Fetch: s.certify, Use: s.use(),
 		Failed: func(err error, retry time.Duration) {
