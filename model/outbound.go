@@ -52,7 +52,7 @@ type Instance struct {
 
 // Settings are the mesh-wide options that translation needs; one value shared by all views.
 type Settings struct {
-	DetectionTimeout time.Duration // for ports of unknown protocol, in all; each sidecar waits at most half
+	DetectionTimeout time.Duration // for ports of unknown protocol, and for TLS; a client's own sidecar waits half
 	RefuseUnknown    bool          // destinations that are no Service: refuse instead of pass through
 	TrustDomain      string        // of the identities of all sidecars; default cluster.local
 	ClusterDomain    string        // DNS suffix of Services; default cluster.local

@@ -106,7 +106,13 @@ func relaying(t *testing.T, s *signer, address string) (*grpc.ClientConn, string
 		Socket: filepath.Join(filepath.Dir(o.SDS), "ads.sock"), Address: address,
 		ControlPlane: must(identity.ID(domain(), "heddle-system", "heddle")), Node: "shop/web-1", Zone: "z1",
 	}
-	run(t, o)
+	a := run(t, o)
+	s.mu.Lock()
+	away := s.away
+	s.mu.Unlock()
+	if away == nil && !a.docs.wait(soon(t)) {
+		t.Fatal("no identity")
+	}
 	conn, err := grpc.NewClient("unix:"+o.Relay.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {

@@ -67,7 +67,7 @@ func boundListener(w *model.Workload, p model.InboundPort) *listenerv3.Listener 
 		if p.Protocol == model.Detect {
 			l.ListenerFilters = append(l.ListenerFilters, httpInspector())
 		}
-		l.ListenerFiltersTimeout = duration(w.Settings.DetectionTimeout / 2)
+		l.ListenerFiltersTimeout = duration(w.Settings.DetectionTimeout)
 		l.ContinueOnListenerFiltersTimeout = true
 	}
 	return l
@@ -81,8 +81,9 @@ func podOrigin(w *model.Workload) model.Origin {
 }
 
 // inboundListener is the redirected form. The protocol of a port that needs detection is looked at on that port alone.
-// TLS is looked for on all, for half of the time for detection: so long a plain-text client of a permissive port waits
-// that waits itself for the server to speak first. Callers with a sidecar never wait, and nobody does on strict ports.
+// TLS is looked for on all, for the whole time for detection, as callers without a sidecar have met no other yet: so
+// long a plain-text client of a permissive port waits that waits itself for the server to speak first. Callers with a
+// sidecar never wait, and nobody does on strict ports.
 func inboundListener(w *model.Workload) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name:                inboundCapture,
@@ -95,7 +96,7 @@ func inboundListener(w *model.Workload) *listenerv3.Listener {
 			Name:       "envoy.filters.listener.original_dst",
 			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: typed(&originaldstv3.OriginalDst{})},
 		}, tlsInspector()},
-		ListenerFiltersTimeout:           duration(w.Settings.DetectionTimeout / 2),
+		ListenerFiltersTimeout:           duration(w.Settings.DetectionTimeout),
 		ContinueOnListenerFiltersTimeout: true,
 	}
 	var detected []*listenerv3.ListenerFilterChainMatchPredicate

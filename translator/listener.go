@@ -53,7 +53,9 @@ func outboundListener(o *model.Outbound, p model.OutboundPort, to outboundTarget
 }
 
 // detect gives a listener both chains with a look at the first bytes. A client that waits for the server to speak first
-// is let through as TCP after half of the time for detection: the other sidecar may need the other half.
+// is let through as TCP after half of the time for detection: it is on the same host, while the server's sidecar may
+// have to wait for one that is far away. The two never wait for the same client: between them there is mutual TLS, and
+// its ALPN says what comes.
 func detect(l *listenerv3.Listener, http, tcp *listenerv3.FilterChain, limit time.Duration) {
 	http.FilterChainMatch = &listenerv3.FilterChainMatch{ApplicationProtocols: detectedHTTP()}
 	tcp.Filters = append([]*listenerv3.Filter{offerTCP()}, tcp.Filters...)

@@ -50,8 +50,8 @@ renewed by itself: an anchor, or an issuer.`,
 	}
 	c.PersistentFlags().StringVar(&f.socket, "socket", defaultSocket(), "unix socket of the control plane")
 	c.Flags().StringVar(&f.at, "at", "", "a time to look ahead to: +45d, +12h, 2027-01-31 or RFC 3339 (default: now)")
-	checkedVar(c.Flags(), &f.output, "output", "table", "table, wide or json", oneOf("table", "wide", "json"))
-	c.Flags().Lookup("output").Shorthand = "o"
+	f.output = "table"
+	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json")}, "output", "o", "table, wide or json")
 	c.AddCommand(rotateCommand(&f), abortCommand(&f), recoverCommand(&f))
 	return c
 }

@@ -59,6 +59,7 @@ const (
 	awaited   state = "unreachable" // it has expired by then, unless its sidecar comes back
 	expired   state = "expired"     // and nobody renews it by himself
 	unrenewed state = "not-renewed" // it has expired by then, and who would renew it cannot
+	untrusted state = "untrusted"   // who signed it was given up
 )
 
 // identityReport is the facts with what they mean at a time.
@@ -66,7 +67,7 @@ type identityReport struct {
 	facts
 	Now     time.Time `json:"now"`
 	At      time.Time `json:"at"`
-	Expired int       `json:"expired"` // anchors, issuers and leaves in states expired and not-renewed
+	Expired int       `json:"expired"` // anchors, issuers and leaves in states expired, not-renewed and untrusted
 	// States are those of anchors and issuers by name, of leaves of the control plane by ID, of sidecars' by pod.
 	States map[string]state `json:"states"`
 }
@@ -77,8 +78,10 @@ func judge(have facts, now, at time.Time) identityReport {
 	r := identityReport{facts: have, Now: now.UTC(), At: at.UTC(), States: map[string]state{}}
 	signer := have.finalSigner()
 	leads := map[string]bool{} // to which anchors the final signer does
+	known := map[string]bool{}
 	canRenew := have.Rotation.Fault == ""
 	for _, i := range have.Issuers {
+		known[i.Name] = true
 		if i.Name == signer {
 			canRenew = canRenew && i.Expires.After(at)
 			for _, name := range i.Anchors {
@@ -104,8 +107,10 @@ func judge(have facts, now, at time.Time) identityReport {
 			lasting(i.Name, i.Expires, i.Name == signer)
 		}
 	}
-	renewing := func(key string, until time.Time, connected bool) {
+	renewing := func(key, authority string, until time.Time, connected bool) {
 		switch {
+		case !known[authority]:
+			r.set(key, untrusted)
 		case until.After(at):
 			r.set(key, valid)
 		case !canRenew:
@@ -117,17 +122,17 @@ func judge(have facts, now, at time.Time) identityReport {
 		}
 	}
 	for _, l := range have.ControlPlane {
-		renewing(l.ID, l.NotAfter, true)
+		renewing(l.ID, l.Authority, l.NotAfter, true)
 	}
 	for _, c := range have.Sidecars {
-		renewing(podKey(c), c.NotAfter, c.Connected)
+		renewing(podKey(c), c.Authority, c.NotAfter, c.Connected)
 	}
 	return r
 }
 
 func (r *identityReport) set(key string, s state) {
 	r.States[key] = s
-	if s == expired || s == unrenewed {
+	if s == expired || s == unrenewed || s == untrusted {
 		r.Expired++
 	}
 }

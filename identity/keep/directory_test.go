@@ -2,6 +2,7 @@ package keep
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,18 @@ func TestKeysThatOthersCanReadAreRefused(t *testing.T) {
 	do(t, os.Chmod(dir, 0o750))
 	if _, err := InDirectory(options(t, nil), dir); CodeOf(err) != Exposed {
 		t.Errorf("a directory that the group can read: %v", err)
+	}
+}
+
+func TestAProcessThatHasSeenTheCAMakesNoOtherEvenIfEverythingIsDeleted(t *testing.T) {
+	dir := newDir(t)
+	k := startIn(t, dir, nil)
+	k.ready()
+	do(t, errors.Join(os.Remove(filepath.Join(dir, caFile)), os.Remove(filepath.Join(dir, trustFile))))
+	k.wantFault(Missing)
+	k.Wake()
+	if _, err := os.Stat(filepath.Join(dir, caFile)); err == nil {
+		t.Error("there is a new CA")
 	}
 }
 

@@ -15,11 +15,12 @@
 // that the bundle's fingerprint does not belong to, nothing is signed until a person has mended it ([Fault]):
 //
 //   - restore the Secret from a backup (or ca.json): signing goes on within seconds, and nothing else happens; or
-//   - give the old CA up: delete what is left of it and call [Keeper.Recover], which forgets the bundle, so that a new
-//     root is made. Until a sidecar has read the new bundle from its ConfigMap it reaches neither the signer nor
+//   - give the old CA up: delete what is left of it, call [Keeper.Recover], which forgets the bundle, and restart the
+//     signers, so that a new root is made. Until a sidecar has read the new bundle from its ConfigMap it reaches neither the signer nor
 //     sidecars with certificates of the new root.
 //
-// The other order, a Secret without the ConfigMap, is harmless: the ConfigMap is written again.
+// A Secret without the ConfigMap is harmless: the ConfigMap is written again. If both are deleted, a process that has
+// seen the CA makes no other one; one that is started after that cannot know, and takes it for a first start.
 //
 // # One writer
 //

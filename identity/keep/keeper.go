@@ -42,6 +42,7 @@ type Keeper struct {
 	fault   error
 	since   time.Time // when this process began to lead; zero: it does not
 	waits   []identity.Wait
+	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
 
 	// Of the goroutine that goes round:
@@ -257,7 +258,7 @@ func (k *Keeper) save(ctx context.Context, was stored, c *ca) error {
 // check holds what was read against itself. It gives nothing where there never was a CA.
 func (k *Keeper) check(was stored) (*ca, error) {
 	switch {
-	case was.ca == nil && was.trust.Fingerprint == "":
+	case was.ca == nil && was.trust.Fingerprint == "" && !k.remembers():
 		return nil, nil
 	case was.ca == nil:
 		return nil, missing(k.store)

@@ -175,8 +175,8 @@ func (k *Keeper) order(ctx context.Context, what string, change func(*ca, time.T
 }
 
 // Recover gives up a CA that is gone: it forgets the bundle that knows of it, so that a new root will be made. It
-// refuses while there is something that may be the CA: delete that first, once you are sure. See the package's
-// documentation for what it costs.
+// refuses while there is something that may be the CA: delete that first, once you are sure. Other processes that have
+// seen the old CA make no new one before they are restarted. See the package's documentation for what it costs.
 func (k *Keeper) Recover(ctx context.Context) error {
 	was, err := k.store.read(ctx)
 	if err != nil {
@@ -191,9 +191,19 @@ func (k *Keeper) Recover(ctx context.Context) error {
 	if err := k.store.forgetTrust(ctx, was); err != nil {
 		return fmt.Errorf("give up the CA: %w", err)
 	}
+	k.mu.Lock()
+	k.gaveUp = true
+	k.mu.Unlock()
 	k.options.Log.Warn().Str("bundle", was.trust.Fingerprint).Msg("gave up the CA; a new root will be made")
 	k.Wake()
 	return nil
+}
+
+// remembers says whether this process itself knows that there was a CA, though all that is stored is gone.
+func (k *Keeper) remembers() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ca != nil && !k.gaveUp
 }
 
 // Wake lets the keeper go round soon: a namespace has its first sidecar, or a sidecar has taken a bundle.
@@ -214,7 +224,7 @@ func (k *Keeper) serve(c *ca) {
 		close(k.changed)
 		k.changed = make(chan struct{})
 	}
-	k.ca, k.fault = c, nil
+	k.ca, k.fault, k.gaveUp = c, nil, false
 }
 
 // fail stops signing.

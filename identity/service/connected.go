@@ -53,8 +53,9 @@ type sidecarKey struct{ namespace, pod, uid string }
 
 type record struct {
 	Sidecar
-	polls int // that wait now
-	seen  time.Time
+	polls   int // that wait now
+	seen    time.Time
+	renewed chan struct{} // closed when it is issued a leaf
 }
 
 // NewConnected knows nobody. now may be nil for time.Now.
@@ -123,19 +124,21 @@ func (c *Connected) issued(w identity.Workload, l leaf, bundle string) {
 	defer c.mu.Unlock()
 	r, isNew := c.record(w, l)
 	r.Issued = l.authority
+	close(r.renewed)
+	r.renewed = make(chan struct{})
 	if isNew {
 		r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, bundle, r.seen
 	}
 }
 
 // poll notes that a sidecar waits for a bundle, until the function that it gives is called; nil if it waits too often
-// already.
-func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func()) {
+// already. renewed is closed when it is issued a leaf meanwhile.
+func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func(), renewed <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, _ := c.record(w, l)
 	if r.polls >= maxPolls {
-		return nil
+		return nil, nil
 	}
 	r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, taken, r.seen
 	r.polls++
@@ -144,14 +147,14 @@ func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func())
 		defer c.mu.Unlock()
 		r.polls--
 		r.seen = c.now()
-	}
+	}, r.renewed
 }
 
 func (c *Connected) record(w identity.Workload, l leaf) (r *record, isNew bool) {
 	key := sidecarKey{w.Namespace, w.Pod, w.PodUID}
 	r = c.known[key]
 	if isNew = r == nil; isNew {
-		r = &record{}
+		r = &record{renewed: make(chan struct{})}
 		c.known[key] = r
 	}
 	r.seen = c.now()

@@ -42,11 +42,16 @@ func TestARotationHearsOfWhoShowsWhatAndWhoIsSilent(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)
 	old, next := leaf{"01", "old", at(3600)}, leaf{"02", "new", at(7200)}
-	end := c.poll(web("a"), old, "bundle-1")
+	end, renewed := c.poll(web("a"), old, "bundle-1")
 	end()
 	clock.now = at(10)
 	c.issued(web("a"), next, "bundle-2") // it is on its way
-	c.issued(web("b"), old, "bundle-1")  // its first
+	select {
+	case <-renewed:
+	default:
+		t.Error("who waits does not hear that it has a new leaf to show")
+	}
+	c.issued(web("b"), old, "bundle-1") // its first
 	clock.now = at(20)
 	c.poll(web("c"), next, "") // it did not say
 	r := roll{pods: map[string]attest.Pod{}}
@@ -113,16 +118,21 @@ func TestASidecarWaitsOnlySoManyTimes(t *testing.T) {
 	c := NewConnected((&moving{at(0)}).Now)
 	var ends []func()
 	for range maxPolls {
-		ends = append(ends, c.poll(web("a"), leaf{"01", "old", at(3600)}, ""))
+		end, _ := c.poll(web("a"), leaf{"01", "old", at(3600)}, "")
+		ends = append(ends, end)
 	}
-	if c.poll(web("a"), leaf{"01", "old", at(3600)}, "") != nil {
+	may := func(pod string) bool {
+		end, _ := c.poll(web(pod), leaf{"01", "old", at(3600)}, "")
+		return end != nil
+	}
+	if may("a") {
 		t.Error("it may wait once more")
 	}
-	if c.poll(web("b"), leaf{"01", "old", at(3600)}, "") == nil {
+	if !may("b") {
 		t.Error("another may not")
 	}
 	ends[0]()
-	if c.poll(web("a"), leaf{"01", "old", at(3600)}, "") == nil {
+	if !may("a") {
 		t.Error("it may not after one has ended")
 	}
 }

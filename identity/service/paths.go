@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -151,19 +152,14 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 			return &problem{http.StatusBadRequest, codeRequest, "after and taken are fingerprints of bundles: 64 hexadecimal digits", nil}
 		}
 	}
-	end := s.connected.poll(workload, leafOf(r.TLS.PeerCertificates, bundle), taken)
+	end, renewed := s.connected.poll(workload, leafOf(r.TLS.PeerCertificates, bundle), taken)
 	if end == nil {
 		return &problem{http.StatusTooManyRequests, codeBusy, "this sidecar waits for the bundle several times already", nil}
 	}
 	defer end()
-	tooLong := time.NewTimer(patience)
-	defer tooLong.Stop()
 	if identity.Fingerprint(bundle) == after {
-		select {
-		case <-changed: // the bundle, or who signs; then a report is wanted anew
-		case <-tooLong.C:
-		case <-r.Context().Done():
-			return r.Context().Err()
+		if err := wait(r.Context(), changed, renewed); err != nil {
+			return err
 		}
 		if bundle, _, err = s.options.Authorities.Bundle(); err != nil {
 			return err
@@ -178,5 +174,30 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	write(w, s.options.Log, http.StatusOK, map[string]json.RawMessage{"bundle": text})
+	return nil
+}
+
+// wait waits for a new bundle, or for another reason to want a new report: that another authority signs, or that this
+// sidecar has a new leaf to show, once it had a moment to put that in use.
+func wait(ctx context.Context, changed, renewed <-chan struct{}) error {
+	tooLong := time.NewTimer(patience)
+	defer tooLong.Stop()
+	select {
+	case <-changed:
+		return nil
+	case <-tooLong.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-renewed:
+	}
+	moment := time.NewTimer(2 * time.Second)
+	defer moment.Stop()
+	select {
+	case <-changed:
+	case <-moment.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	return nil
 }

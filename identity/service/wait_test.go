@@ -55,6 +55,32 @@ func TestWhoWaitsIsAnsweredAfter45SecondsAndIsConnectedTillThen(t *testing.T) {
 	})
 }
 
+func TestASidecarWithANewLeafIsAskedForANewReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, ca := local(t)
+		name := identity.Fingerprint(ca.bundle)
+		begin := time.Now()
+		answered := make(chan *httptest.ResponseRecorder)
+		go func() {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, request(t, ca, "GET", "/v1/bundle?after="+name, ""))
+			answered <- w
+		}()
+		synctest.Wait()
+		key := newKey(t)
+		r := request(t, ca, "POST", "/v1/svid", string(must[[]byte](t)(json.Marshal(map[string][]byte{"csr": csrOf(t, key)}))))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Fatalf("renewal: %d %s", w.Code, w.Body)
+		}
+		if w := <-answered; w.Code != http.StatusNoContent || time.Since(begin) != 2*time.Second {
+			t.Errorf("answered %d after %v", w.Code, time.Since(begin))
+		}
+	})
+}
+
 func TestARequestThatIsNotExactlyWhatItMustBeIsRefused(t *testing.T) {
 	s, ca := local(t)
 	for name, c := range map[string]struct {

@@ -93,14 +93,23 @@ func TestACallersSidecarProvesItsIDAndResumesNoSession(t *testing.T) {
 }
 
 func TestPodsChangeTheirAccountUnderLoadAndNoRequestFails(t *testing.T) {
+	// Before it is ready, as a rolling update has it.
+	t.Run("of which the mesh hears before it is ready", func(t *testing.T) { changeAccount(t, 1) })
+	// As after a time without a control plane.
+	t.Run("of which the mesh hears when it is ready", func(t *testing.T) { changeAccount(t, 0) })
+}
+
+// changeAccount replaces a pod by one of another account, which is listed that many times before it is ready.
+func changeAccount(t *testing.T, before int) {
 	p := newPair(t)
 	load := p.load(t)
 
-	// Before it is ready a pod of another account is known, as a rolling update has it.
 	next := p.fact(3, "catalog-2", "renamed")
 	unready := endpoint(next)
 	unready.Ready, unready.Serving = false, false
-	p.know(next, slice("catalog-b", unready))
+	for range before {
+		p.know(next, slice("catalog-b", unready))
+	}
 	server := p.open(3, next, "renamed")
 	relayTo(t, server)
 	serveApp(t, "catalog-2", func(port int) string { return address(server.capture.App, port) })

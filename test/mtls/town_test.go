@@ -252,6 +252,10 @@ func (w *town) fact(number byte, name, account string) *model.Pod {
 	return &model.Pod{
 		Key: model.Key{Namespace: "shop", Name: name}, UID: name, ServiceAccount: account, Meshed: true,
 		Addresses: []netip.Addr{w.at(1, number)},
+		Ports: []model.PodPort{
+			{Number: portHTTP, Protocol: model.HTTP, Declared: true}, {Number: portGRPC, Protocol: model.GRPC, Declared: true},
+			{Number: portTCP, Protocol: model.TCP, Declared: true}, {Number: portDetect}, {Number: portLegacy},
+		},
 	}
 }
 
