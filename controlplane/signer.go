@@ -58,8 +58,8 @@ type Signer struct {
 
 // ClusterOptions say which cluster's pods a signer signs for. Both are required.
 type ClusterOptions struct {
-	Client   kubernetes.Interface
-	Identity string // of this process among the replicas: its pod's name
+	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
+	Identity string               // of this process among the replicas: its pod's name
 }
 
 // NewClusterSigner makes a signer for a cluster, where the API server vouches for pods. The CA is in a Secret.
@@ -68,11 +68,16 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.pods = attest.NewPodWatch(attest.PodWatchOptions{Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel})
+	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
+		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
+		Grown: func() { s.keeper.Wake() }, // the namespace needs the bundle; nothing is watched before Run
+	})
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
 	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
-	reviewer := attest.NewReviewer(attest.ReviewerOptions{Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods})
+	reviewer := attest.NewReviewer(attest.ReviewerOptions{
+		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: s.options.Namespace + "/" + ServerAccount,
+	})
 	s.server = service.ForCluster(s.serviceOptions(), reviewer)
 	return s, nil
 }
@@ -120,7 +125,7 @@ func (s *Signer) ownExpiry() float64 {
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime},
+		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime, Token: identity.DefaultTokenLifetime},
 		Observe: s.observe, Log: s.log(),
 	}
 }

@@ -37,8 +37,9 @@ func arrows() []arrow {
 		{"sidecar/relay", nil},
 		{"sidecar", []string{"identity", "identity/client", "injector/bootstrap", "sidecar/sds", "sidecar/workloadapi", "sidecar/relay"}},
 		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap"}},
+		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"controlplane", "demo", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"controlplane", "demo", "identity", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
