@@ -27,7 +27,7 @@ func (r identityReport) table(wide bool) string {
 	r.writeSidecars(w, wide)
 	w.Flush() // into memory: it cannot fail
 	if r.Expired > 0 {
-		fmt.Fprintf(&b, "\n%d marked ×. Anchors and issuers are not renewed by themselves: heddle identity rotate --help\n", r.Expired)
+		fmt.Fprintf(&b, "\n%d marked ×. Anchors and issuers are not renewed by themselves:\nheddle identity rotate --help\n", r.Expired)
 	}
 	return b.String()
 }
