@@ -36,11 +36,12 @@ func (Access) atMostOne() []string { return []string{"workload", "service"} }
 type Rule struct {
 	// Any of these callers: "namespace/serviceAccount", "namespace/*", or a mapping; they must have proved it by mTLS.
 	From []Caller `json:"from,omitempty"`
-	// Any of these methods. A method that X-HTTP-Method-Override and its like ask for counts as well: to be denied either
-	// is enough, to be allowed both must be there.
+	// Any of these methods. A request that asks to be taken for another one, by X-HTTP-Method-Override and its like, is
+	// denied as that one too, and is allowed by no rule that names methods.
 	Methods []Method `json:"methods,omitempty"`
-	// Any of these paths, without the query: exact, or with * as the end for every path that begins so. Letters count as
-	// they are written, and what an application itself takes for the same, such as a / at the end, is another path.
+	// Any of these paths, without the query: exact, or with * as the end for every path that begins so. A rule to deny
+	// matches them percent-encoded and with ;parameters as well. What else an application takes for the same, such as
+	// other letters or a / at the end, is another path.
 	Paths []PathPattern `json:"paths,omitempty"`
 	// Any of these ports: container ports with workload, Service ports with service.
 	Ports []Port `json:"ports,omitempty"`

@@ -32,8 +32,14 @@ func TestWhatIsCompiledAnswersEveryCallAsTheDocumentsSay(t *testing.T) {
 	}
 }
 
-// compiled joins documents and translates what the sidecar of shop/web-1 receives.
+// compiled is what the sidecar of shop/web-1 is told.
 func compiled(t *testing.T, w world, texts []string) receiver {
+	t.Helper()
+	return receiverOf(t, resources(t, w, texts))
+}
+
+// resources joins documents and translates what the sidecar of shop/web-1 receives.
+func resources(t *testing.T, w world, texts []string) translator.Resources {
 	t.Helper()
 	s := mesh.New(mesh.Options{Namespace: "heddle-system"})
 	ports := map[string]model.Service{
@@ -71,7 +77,7 @@ func compiled(t *testing.T, w world, texts []string) receiver {
 			t.Fatalf("the document %s is not good: %v", texts, status.Problems)
 		}
 	}
-	return receiverOf(t, translator.Inbound(s.Workload(key), translator.Capture{}))
+	return translator.Inbound(s.Workload(key), translator.Capture{})
 }
 
 // random makes documents and calls. Names are such that one could be taken for another.

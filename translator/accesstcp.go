@@ -72,9 +72,9 @@ func tcpPrincipals(a *model.Access, trustDomain string) []*matcherv3.StringMatch
 		return denied.others(identities)
 	}
 	var out []*matcherv3.StringMatcher
-	for _, namespace := range slices.Sorted(slices.Values(allowed.namespaces)) {
+	for _, namespace := range slices.Sorted(maps.Keys(allowed.namespaces)) {
 		switch accounts := denied.accounts[namespace]; {
-		case slices.Contains(denied.namespaces, namespace):
+		case denied.namespaces[namespace]:
 		case len(accounts) == 0:
 			out = append(out, identityOf(model.Principal{Namespace: namespace}, identities))
 		default:
@@ -82,11 +82,11 @@ func tcpPrincipals(a *model.Access, trustDomain string) []*matcherv3.StringMatch
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(allowed.accounts)) {
-		if slices.Contains(allowed.namespaces, namespace) || slices.Contains(denied.namespaces, namespace) {
+		if allowed.namespaces[namespace] || denied.namespaces[namespace] {
 			continue
 		}
-		for _, account := range slices.Sorted(slices.Values(allowed.accounts[namespace])) {
-			if !slices.Contains(denied.accounts[namespace], account) {
+		for _, account := range slices.Sorted(maps.Keys(allowed.accounts[namespace])) {
+			if !denied.accounts[namespace][account] {
 				out = append(out, identityOf(model.Principal{Namespace: namespace, Account: account}, identities))
 			}
 		}
@@ -109,26 +109,26 @@ func deniedOnTCP(a *model.Access) (denied principals) {
 // principals is a set of identities.
 type principals struct {
 	all        bool
-	namespaces []string
-	accounts   map[string][]string // by namespace
+	namespaces map[string]bool
+	accounts   map[string]map[string]bool // by namespace
 }
 
 // add adds those that a rule names; nobody in particular is everybody.
 func (s *principals) add(from []model.Principal) {
 	s.all = s.all || len(from) == 0
+	if s.namespaces == nil {
+		s.namespaces, s.accounts = map[string]bool{}, map[string]map[string]bool{}
+	}
 	for _, p := range from {
 		switch {
 		case p.Namespace == "":
 			s.all = true
 		case p.Account == "":
-			if !slices.Contains(s.namespaces, p.Namespace) {
-				s.namespaces = append(s.namespaces, p.Namespace)
-			}
-		case !slices.Contains(s.accounts[p.Namespace], p.Account):
-			if s.accounts == nil {
-				s.accounts = map[string][]string{}
-			}
-			s.accounts[p.Namespace] = append(s.accounts[p.Namespace], p.Account)
+			s.namespaces[p.Namespace] = true
+		case s.accounts[p.Namespace] == nil:
+			s.accounts[p.Namespace] = map[string]bool{p.Account: true}
+		default:
+			s.accounts[p.Namespace][p.Account] = true
 		}
 	}
 }
@@ -137,10 +137,10 @@ func (s *principals) empty() bool { return !s.all && len(s.namespaces) == 0 && l
 
 // others matches all identities that are not in the set.
 func (s *principals) others(identities string) []*matcherv3.StringMatcher {
-	named := slices.Clone(s.namespaces)
+	named := slices.Collect(maps.Keys(s.namespaces))
 	var out []*matcherv3.StringMatcher
 	for _, namespace := range slices.Sorted(maps.Keys(s.accounts)) {
-		if slices.Contains(s.namespaces, namespace) {
+		if s.namespaces[namespace] {
 			continue
 		}
 		named = append(named, namespace)
@@ -154,14 +154,14 @@ func (s *principals) others(identities string) []*matcherv3.StringMatcher {
 }
 
 // otherAccounts matches the accounts of a namespace but these.
-func otherAccounts(identities, namespace string, accounts []string) []*matcherv3.StringMatcher {
-	return bounded(regexp.QuoteMeta(identities+namespace+"/sa/") + otherThan(accounts))
+func otherAccounts(identities, namespace string, accounts map[string]bool) []*matcherv3.StringMatcher {
+	return bounded(regexp.QuoteMeta(identities+namespace+"/sa/") + otherThan(slices.Collect(maps.Keys(accounts))))
 }
 
 // bounded gives an expression up to the size that every Envoy takes. Whoever denies more accounts than fit into one
 // denies all that it stood for; a policy that allows is the better one then.
 func bounded(expression string) []*matcherv3.StringMatcher {
-	const most = 100_000
+	const most = 300_000 // bytes; RE2 has room for twice as many
 	if len(expression) > most {
 		return nil
 	}

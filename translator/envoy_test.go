@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math"
 	"net/netip"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/mesh"
@@ -60,7 +62,12 @@ func everythingIn(s *mesh.State, capture translator.Capture) translator.Resource
 func envoyAccepts(t *testing.T, r translator.Resources) {
 	t.Helper()
 	b := &bootstrapv3.Bootstrap{
-		Node:             &corev3.Node{Id: "golden/test", Cluster: "golden"},
+		Node: &corev3.Node{Id: "golden/test", Cluster: "golden"},
+		LayeredRuntime: &bootstrapv3.LayeredRuntime{Layers: []*bootstrapv3.RuntimeLayer{{
+			Name: "static", LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
+				"re2.max_program_size.error_level": structpb.NewNumberValue(math.MaxUint32), // as in a sidecar's bootstrap
+			}}},
+		}}},
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{AdsConfig: adsConfig()},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Listeners: r.Listeners,

@@ -32,8 +32,8 @@ import (
 var update = flag.Bool("update", false, "write the golden files from what is translated now")
 
 // Each testdata/*.txtar is a feature: what a person writes in mesh.yaml, and what it becomes in want/<kind>/<object>.yaml.
-// Kinds are listeners, routes, clusters, endpoints and proxyless of a Service (want/routes/shop.catalog.yaml), inbound
-// and checks of a pod, and the frame of every sidecar. Everything that is translated, shown or not, is given to the real Envoy as well.
+// Kinds are listeners, routes, clusters, endpoints and proxyless of a Service (want/routes/shop.catalog.yaml), inbound,
+// rules and checks of a pod, and the frame of every sidecar. Everything that is translated, shown or not, is given to the real Envoy as well.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -156,6 +156,8 @@ func render(t *testing.T, s *mesh.State, kind, object string) []byte {
 		list = all(translator.Frame(s.Settings(), translator.Capture{}))
 	case "inbound":
 		list = all(translator.Inbound(s.Workload(key), translator.Capture{}))
+	case "rules":
+		list = messages(translator.Inbound(s.Workload(key), translator.Capture{}).Routes)
 	case "checks":
 		list = append(list, translator.HealthChecks(s.Workload(key), translator.Capture{}))
 	case "endpoints":

@@ -113,9 +113,7 @@ func (r receiver) may(t *testing.T, c call) (passes, audited bool) {
 	}
 	reaches := r.opens[chain]
 	if c.namespace != "" {
-		reaches = slices.ContainsFunc(r.names[chain], func(m *tlsv3.SubjectAltNameMatcher) bool {
-			return m.SanType == tlsv3.SubjectAltNameMatcher_URI && matchString(m.Matcher, c.identity())
-		})
+		reaches = matchesAny(r.names[chain], c.identity())
 	}
 	// Who is refused must not reach a server that speaks first, and who passes must.
 	if reaches != passes {
@@ -204,3 +202,9 @@ func expression(re string) *regexp.Regexp {
 }
 
 var expressions sync.Map
+
+func matchesAny(names []*tlsv3.SubjectAltNameMatcher, identity string) bool {
+	return slices.ContainsFunc(names, func(m *tlsv3.SubjectAltNameMatcher) bool {
+		return m.SanType == tlsv3.SubjectAltNameMatcher_URI && matchString(m.Matcher, identity)
+	})
+}

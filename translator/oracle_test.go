@@ -170,7 +170,7 @@ func matchesMethods(methods []policy.Method, c call, deny bool) bool {
 			return strings.Contains(strings.ToUpper(c.override), string(m))
 		})
 	}
-	return is && (!c.overrideIsPresent || slices.Contains(methods, policy.Method(strings.ToUpper(c.override))))
+	return is && !c.overrideIsPresent
 }
 
 func matchesPaths(patterns []policy.PathPattern, c call, deny bool) bool {

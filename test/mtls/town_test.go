@@ -46,7 +46,7 @@ var catalog = model.Key{Namespace: "shop", Name: "catalog"}
 
 // town is a mesh of which the test is the control plane.
 type town struct {
-	t      *testing.T
+	t      testing.TB
 	ca     *identities.Authority
 	state  *mesh.State
 	store  *xds.Store
@@ -67,7 +67,7 @@ type pod struct {
 	proxy   *envoy.Proxy
 }
 
-func newTown(t *testing.T) *town {
+func newTown(t testing.TB) *town {
 	t.Helper()
 	binary, err := envoy.Find(t.Context(), envoy.FindOptions{Progress: os.Stderr})
 	if err != nil {
@@ -123,7 +123,7 @@ func (w *town) serve() {
 }
 
 // refusals fails the test when an Envoy refuses something.
-type refusals struct{ t *testing.T }
+type refusals struct{ t testing.TB }
 
 func (r refusals) Observe(e xds.Event) {
 	if e.Kind == xds.Refused {
@@ -275,7 +275,7 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 			ID: p.key.String(), ADS: w.ads, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
 		},
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: known.ServiceAccount},
-		Concurrency: 1, StopTimeout: time.Second, Log: zerolog.New(zerolog.NewTestWriter(w.t)),
+		Concurrency: 1, StopTimeout: time.Second, Log: w.log(),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -292,6 +292,14 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 		w.t.Fatal(err)
 	}
 	return p
+}
+
+// log goes to the test, unless that is a fuzzer, which must not be spoken to while it runs.
+func (w *town) log() zerolog.Logger {
+	if _, ok := w.t.(*testing.F); ok {
+		return zerolog.Nop()
+	}
+	return zerolog.New(zerolog.NewTestWriter(w.t))
 }
 
 // slice lists pods of catalog.

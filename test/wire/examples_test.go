@@ -13,7 +13,7 @@ func TestEveryExampleIsUsedByATestAndListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := readAll(t, "../*/*_test.go")
+	tests := readAll(t, "../*/*_test.go") + readAll(t, "../../translator/*_test.go")
 	files, err := filepath.Glob(filepath.Join(examples, "*.yaml"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("found %d examples (%v)", len(files), err)
