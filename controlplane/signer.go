@@ -55,8 +55,8 @@ type Signer struct {
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
 	current   identity.Current
-	own       atomic.Pointer[held]
-	certified chan struct{} // closed when there is a certificate for the door
+	own       atomic.Pointer[service.Leaf] // what the door shows to sidecars
+	certified chan struct{}                // closed when there is a certificate for the door
 }
 
 // ClusterOptions say which cluster's pods a signer signs for. Both are required.
@@ -105,12 +105,25 @@ func newSigner(o SignerOptions) (*Signer, error) {
 		o.Namespace = DefaultNamespace
 	}
 	s := &Signer{options: o, connected: service.NewConnected(nil), certified: make(chan struct{})}
+	if o.Registry != nil {
+		o.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "heddle_identity_control_plane_expiry_seconds",
+			Help: "When the certificate that the control plane shows to sidecars expires, in seconds since 1970; 0 while it has none.",
+		}, s.ownExpiry))
+	}
 	var err error
 	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
 		return nil, err
 	}
 	s.serverID, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
 	return s, err
+}
+
+func (s *Signer) ownExpiry() float64 {
+	if own := s.own.Load(); own != nil {
+		return float64(own.NotAfter.Unix())
+	}
+	return 0
 }
 
 func (s *Signer) keepOptions() keep.Options {
@@ -131,22 +144,17 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 		// It reads the bundle at each handshake, so it has taken whatever there is.
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
 			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
-			Authority: own.authority, Issued: own.authority, LeafExpires: own.expires,
+			Authority: own.Authority, Issued: own.Authority, LeafExpires: own.NotAfter,
 		})
 	}
 	return o
 }
 
-// held is what the door shows to sidecars.
-type held struct {
-	authority string // the name of who signed it
-	expires   time.Time
-}
-
 func (s *Signer) serviceOptions() service.Options {
 	return service.Options{
 		ID: s.id, Authorities: s.keeper, Connected: s.connected, Lifetime: s.options.Lifetime,
-		Progress: func() any { return s.keeper.Progress() }, Registry: s.options.Registry, Log: s.log(),
+		Issuers: func() []*identity.Authority { return s.keeper.Authorities() }, Progress: func() any { return s.keeper.Progress() },
+		Registry: s.options.Registry, Log: s.log(),
 	}
 }
 
@@ -164,7 +172,13 @@ func (s *Signer) ServerID() spiffeid.ID { return s.serverID }
 func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
 
 // Facts are what people may know of identities.
-func (s *Signer) Facts() (service.Facts, error) { return s.server.Facts() }
+func (s *Signer) Facts() (service.Facts, error) {
+	f, err := s.server.Facts()
+	if own := s.own.Load(); own != nil && err == nil {
+		f.ControlPlane = append([]service.Leaf{*own}, f.ControlPlane...)
+	}
+	return f, err
+}
 
 // Keeper keeps the CA that it signs with, and rotates it.
 func (s *Signer) Keeper() *keep.Keeper { return s.keeper }
@@ -291,6 +305,7 @@ func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	s.own.Store(&held{service.AuthorityOf(chain, bundle), chain[0].NotAfter})
+	own := service.LeafOf(s.serverID.String(), chain, bundle)
+	s.own.Store(&own)
 	return cert, nil
 }

@@ -66,6 +66,21 @@ func (k *Keeper) Bundle() (*spiffebundle.Bundle, <-chan struct{}, error) {
 	return k.ca.bundle, k.changed, nil
 }
 
+// Authorities are the one that signs and, in a rotation, the other one, in this order; none if no CA was ever read.
+func (k *Keeper) Authorities() []*identity.Authority {
+	c, err := k.last()
+	if err != nil {
+		return nil
+	}
+	all := []*identity.Authority{c.signer()}
+	for name, a := range c.authorities {
+		if name != c.state.Signer() {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 func (k *Keeper) last() (*ca, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
