@@ -1,8 +1,6 @@
 package live
 
 import (
-	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -25,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/attest"
 	"github.com/heddle-mesh/heddle/identity/client"
@@ -57,24 +56,13 @@ func (w *world) mounted(name string) papers {
 
 // joined are the papers that an operator gets for a pod of manifests.
 func (w *world) joined(socket string) func(name string) papers {
-	operator := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-		},
-	}}
+	control := operator.Client{Socket: socket}
 	return func(name string) papers {
 		w.t.Helper()
-		ask := fmt.Sprintf(`{"pod": "%s/%s"}`, w.Namespace, name)
-		var join controlplane.Join
+		var join operator.Join
 		eventually(w.t, "the operator's socket lets "+name+" join", func() bool {
-			res, err := operator.Post("http://operator/v1/join", "application/json", bytes.NewBufferString(ask))
-			if err != nil {
-				return false // it is not there yet
-			}
-			defer func() { _ = res.Body.Close() }()
-			text, err := io.ReadAll(res.Body)
-			return err == nil && res.StatusCode == http.StatusOK && json.Unmarshal(text, &join) == nil
+			// An error says that it is not there yet.
+			return control.Call(w.t.Context(), http.MethodPost, operator.JoinPath, operator.Ask{Pod: w.Namespace + "/" + name}, &join) == nil
 		})
 		dir := w.directory()
 		return papers{
