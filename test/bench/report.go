@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// report prints the figures, per proxy, their ratio to the floor, and the marks that ours must keep.
+// report prints the figures, per proxy, their ratio to the floor, and the core's marks.
 func report(out io.Writer, o options, subjects []*subject) {
 	fmt.Fprintf(out, "%d Services x %d endpoints, %d proxies, delta ADS over a unix socket (door: TCP, mutual TLS); %d rounds of %d changes\n\n",
 		o.services, o.endpoints, o.proxies, o.rounds, o.changes)
@@ -34,9 +34,9 @@ func report(out io.Writer, o options, subjects []*subject) {
 	}
 }
 
-// mark is what is wanted of our own servers.
+// mark is what is wanted of the core.
 func (s *subject) mark(wanted string) string {
-	if s.role == "heddle" || s.role == "door" {
+	if s.role == "heddle" {
 		return "<= " + wanted
 	}
 	return ""
