@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/keep"
 )
 
 // Operator answers whoever runs this control plane, on a unix socket that only that user may open: the kernel says who
@@ -22,6 +25,7 @@ import (
 //	GET  /v1/identity  anchors, the rotation, and every sidecar's certificate
 //	POST /v1/rotate    begin to move to another CA
 //	POST /v1/abort     turn a rotation back
+//	POST /v1/recover   give up a CA that is gone, so that a new root is made
 type Operator struct {
 	plane  *Plane
 	signer *Signer
@@ -29,29 +33,6 @@ type Operator struct {
 
 // NewOperator makes what answers for a control plane and its signer.
 func NewOperator(p *Plane, s *Signer) *Operator { return &Operator{p, s} }
-
-// Join is all that the agent of a pod needs to begin with.
-type Join struct {
-	ID           string          `json:"id"` // the pod's SPIFFE ID
-	Token        string          `json:"token"`
-	Bundle       json.RawMessage `json:"bundle"` // the trust bundle (SPIFFE JWKS)
-	Signer       Endpoint        `json:"signer"`
-	ControlPlane Endpoint        `json:"controlPlane"`
-}
-
-// Endpoint is an address and the one SPIFFE ID that may answer there.
-type Endpoint struct {
-	Address string `json:"address"`
-	ID      string `json:"id"`
-}
-
-// Rotation says which CA to move to; without certificates it is a new root of our own. All is PEM.
-type Rotation struct {
-	Certificates string `json:"certificates,omitempty"` // the CA's own first
-	Key          string `json:"key,omitempty"`
-	Anchors      string `json:"anchors,omitempty"` // that the certificates lead to
-	JWTKey       string `json:"jwtKey,omitempty"`  // that signs tokens; none are signed without
-}
 
 // maxOrder bounds what an operator sends, in bytes.
 const maxOrder = 1 << 20
@@ -74,11 +55,14 @@ func (o *Operator) Run(ctx context.Context, l net.Listener) error {
 // Handler answers one request.
 func (o *Operator) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/identity", o.facts)
-	mux.HandleFunc("POST /v1/join", o.join)
-	mux.HandleFunc("POST /v1/rotate", o.rotate)
-	mux.HandleFunc("POST /v1/abort", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET "+operator.IdentityPath, o.facts)
+	mux.HandleFunc("POST "+operator.JoinPath, o.join)
+	mux.HandleFunc("POST "+operator.RotatePath, o.rotate)
+	mux.HandleFunc("POST "+operator.AbortPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, o.signer.Keeper().Abort(r.Context()))
+	})
+	mux.HandleFunc("POST "+operator.RecoverPath, func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, o.signer.Keeper().Recover(r.Context()))
 	})
 	return mux
 }
@@ -89,9 +73,7 @@ func (o *Operator) facts(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (o *Operator) join(w http.ResponseWriter, r *http.Request) {
-	var ask struct {
-		Pod string `json:"pod"`
-	}
+	var ask operator.Ask
 	if err := readOrder(w, r, &ask); err != nil {
 		answer(w, nil, err)
 		return
@@ -100,40 +82,40 @@ func (o *Operator) join(w http.ResponseWriter, r *http.Request) {
 	answer(w, j, err)
 }
 
-func (o *Operator) joining(ctx context.Context, name string) (Join, error) {
+func (o *Operator) joining(ctx context.Context, name string) (operator.Join, error) {
 	key, ok := podNamed(name)
 	if !ok {
-		return Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
+		return operator.Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
 	}
 	pod, err := o.plane.Pod(ctx, key)
 	if err != nil {
-		return Join{}, err
+		return operator.Join{}, err
 	}
 	id, err := identity.ID(o.signer.ID().TrustDomain(), key.Namespace, pod.ServiceAccount)
 	if err != nil {
-		return Join{}, err
+		return operator.Join{}, err
 	}
 	bundle, err := o.signer.bundle()
 	if err != nil {
-		return Join{}, err
+		return operator.Join{}, err
 	}
 	text, err := identity.MarshalBundle(bundle)
 	if err != nil {
-		return Join{}, err
+		return operator.Join{}, err
 	}
 	token, err := o.signer.Join(pod)
 	if err != nil {
-		return Join{}, err
+		return operator.Join{}, err
 	}
-	return Join{
-		ID: id.String(), Token: token, Bundle: text,
-		Signer:       Endpoint{o.signer.Address(), o.signer.ID().String()},
-		ControlPlane: Endpoint{o.plane.options.Door.Listener.Addr().String(), o.signer.ServerID().String()},
+	return operator.Join{
+		ID: id.String(), Token: token, Bundle: text, Labels: pod.Labels.Map(),
+		Signer:       operator.Endpoint{Address: o.signer.Address(), ID: o.signer.ID().String()},
+		ControlPlane: operator.Endpoint{Address: o.plane.options.Door.Listener.Addr().String(), ID: o.signer.ServerID().String()},
 	}, nil
 }
 
 func (o *Operator) rotate(w http.ResponseWriter, r *http.Request) {
-	var to Rotation
+	var to operator.Rotation
 	if err := readOrder(w, r, &to); err != nil {
 		answer(w, nil, err)
 		return
@@ -168,9 +150,14 @@ func answer(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusUnprocessableEntity)
-		v = map[string]string{"message": err.Error()}
+		v = operator.Problem{Code: codeOf(err), Message: err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(v)
+}
+
+// codeOf gives the code by which docs/identity.md tells of an error, if it has one.
+func codeOf(err error) string {
+	return cmp.Or(string(keep.CodeOf(err)), string(identity.CodeOf(err)))
 }
 
 // ListenPrivate makes a unix socket that only its owner may dial, in place of one that a killed process left.

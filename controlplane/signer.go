@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,7 +54,8 @@ type Signer struct {
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
 	current   identity.Current
-	own       atomic.Pointer[held]
+	own       atomic.Pointer[service.Leaf] // what the door shows to sidecars
+	certified chan struct{}                // closed when there is a certificate for the door
 }
 
 // ClusterOptions say which cluster's pods a signer signs for. Both are required.
@@ -70,7 +72,7 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	}
 	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
 		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
-		Grown: func() { s.keeper.Wake() }, // the namespace needs the bundle; nothing is watched before Run
+		Grown: func() { s.keeper.Wake() }, // its pods cannot start without the trust bundle
 	})
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
@@ -101,13 +103,26 @@ func newSigner(o SignerOptions) (*Signer, error) {
 	if o.Namespace == "" {
 		o.Namespace = DefaultNamespace
 	}
-	s := &Signer{options: o, connected: service.NewConnected(nil)}
+	s := &Signer{options: o, connected: service.NewConnected(nil), certified: make(chan struct{})}
+	if o.Registry != nil {
+		o.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "heddle_identity_control_plane_expiry_seconds",
+			Help: "When the certificate that the control plane shows to sidecars expires, in seconds since 1970; 0 while it has none.",
+		}, s.ownExpiry))
+	}
 	var err error
 	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
 		return nil, err
 	}
 	s.serverID, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
 	return s, err
+}
+
+func (s *Signer) ownExpiry() float64 {
+	if own := s.own.Load(); own != nil {
+		return float64(own.NotAfter.Unix())
+	}
+	return 0
 }
 
 func (s *Signer) keepOptions() keep.Options {
@@ -128,22 +143,17 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 		// It reads the bundle at each handshake, so it has taken whatever there is.
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
 			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
-			Authority: own.authority, Issued: own.authority, LeafExpires: own.expires,
+			Authority: own.Authority, Issued: own.Authority, LeafExpires: own.NotAfter,
 		})
 	}
 	return o
 }
 
-// held is what the door shows to sidecars.
-type held struct {
-	authority string // the name of who signed it
-	expires   time.Time
-}
-
 func (s *Signer) serviceOptions() service.Options {
 	return service.Options{
 		ID: s.id, Authorities: s.keeper, Connected: s.connected, Lifetime: s.options.Lifetime,
-		Progress: func() any { return s.keeper.Progress() }, Registry: s.options.Registry, Log: s.log(),
+		Issuers: func() []*identity.Authority { return s.keeper.Authorities() }, Progress: func() any { return s.keeper.Progress() },
+		Registry: s.options.Registry, Log: s.log(),
 	}
 }
 
@@ -161,7 +171,13 @@ func (s *Signer) ServerID() spiffeid.ID { return s.serverID }
 func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
 
 // Facts are what people may know of identities.
-func (s *Signer) Facts() (service.Facts, error) { return s.server.Facts() }
+func (s *Signer) Facts() (service.Facts, error) {
+	f, err := s.server.Facts()
+	if own := s.own.Load(); own != nil && err == nil {
+		f.ControlPlane = append([]service.Leaf{*own}, f.ControlPlane...)
+	}
+	return f, err
+}
 
 // Keeper keeps the CA that it signs with, and rotates it.
 func (s *Signer) Keeper() *keep.Keeper { return s.keeper }
@@ -182,13 +198,38 @@ func (s *Signer) Join(pod *model.Pod) (string, error) {
 }
 
 // TLS is the control plane's side of a [Door].
-func (s *Signer) TLS() *tls.Config { return identity.Server(s.current.GetCertificate, s.bundle) }
+func (s *Signer) TLS() *tls.Config { return identity.Server(s.certificate, s.bundle) }
+
+// handshakePatience is as long as a sidecar waits for a connection.
+const handshakePatience = 5 * time.Second
+
+// certificate is the door's. Who comes before there is one waits for it: sidecars that a restart has sent away come back
+// at once, and would stay away longer after each failure.
+func (s *Signer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	enough := time.NewTimer(handshakePatience)
+	defer enough.Stop()
+	select {
+	case <-s.certified:
+	case <-enough.C:
+	case <-hello.Context().Done():
+	}
+	return s.current.GetCertificate(hello)
+}
+
+// use puts a certificate of the door in use.
+func (s *Signer) use() func(*tls.Certificate) {
+	first := sync.OnceFunc(func() { close(s.certified) })
+	return func(c *tls.Certificate) {
+		s.current.Set(c)
+		first()
+	}
+}
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(ctx)
 	renewer := identity.NewRenewer(identity.RenewerOptions{
-		Fetch: s.certify, Use: s.current.Set,
+		Fetch: s.certify, Use: s.use(),
 		Failed: func(err error, retry time.Duration) {
 			level := zerolog.ErrorLevel
 			if keep.CodeOf(err) == keep.Unavailable { // at the start, while the CA is read
@@ -212,19 +253,29 @@ func (s *Signer) Run(ctx context.Context) error {
 func (s *Signer) renewOnRotation(ctx context.Context, r *identity.Renewer) error {
 	for {
 		_, changed, err := s.keeper.Bundle()
-		if err != nil {
-			changed = nil
-		}
-		look := time.NewTimer(time.Second) // in case the CA is not there yet
 		select {
 		case <-changed:
-			r.Renew()
-		case <-look.C:
+			if err == nil { // else it is the first one, which certify has waited for
+				r.Renew()
+			}
 		case <-ctx.Done():
-			look.Stop()
 			return nil
 		}
-		look.Stop()
+	}
+}
+
+// readable waits until the CA has been read once.
+func (s *Signer) readable(ctx context.Context) error {
+	for {
+		_, changed, err := s.keeper.Bundle()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
 
@@ -233,6 +284,9 @@ func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key for %s: %w", s.serverID, err)
+	}
+	if err := s.readable(ctx); err != nil {
+		return nil, err
 	}
 	issuer, err := s.keeper.Issuer()
 	if err != nil {
@@ -250,6 +304,7 @@ func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	s.own.Store(&held{service.AuthorityOf(chain, bundle), chain[0].NotAfter})
+	own := service.LeafOf(s.serverID.String(), chain, bundle)
+	s.own.Store(&own)
 	return cert, nil
 }

@@ -181,6 +181,9 @@ func (a *Authority) Bundle() *spiffebundle.Bundle {
 	return b
 }
 
+// Given says that the authority is below a root whose key is elsewhere. Whoever gave it must give the next one in time.
+func (a *Authority) Given() bool { return !a.selfSigned() }
+
 // selfSigned says whether the authority is its own anchor, whose certificate is then never sent.
 func (a *Authority) selfSigned() bool {
 	return len(a.chain) == 1 && len(a.anchors) == 1 && a.chain[0].Equal(a.anchors[0])

@@ -112,19 +112,15 @@ func (m *Mesh) bundleFile() string { return filepath.Join(m.options.Dir, "bundle
 
 // followBundle writes what sidecars trust when they start, as long as it changes.
 func (m *Mesh) followBundle(ctx context.Context) error {
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
 	for {
 		bundle, changed, err := m.signer.Keeper().Bundle()
-		if err == nil {
-			again.Stop()
+		if err == nil { // else the CA is being made
 			if err := m.writeBundle(bundle); err != nil {
 				return err
 			}
 		}
 		select {
 		case <-changed:
-		case <-again.C: // the CA is being made
 		case <-ctx.Done():
 			return nil
 		}

@@ -35,6 +35,15 @@ func LabelsOf(m map[string]string) Labels {
 	return ls
 }
 
+// Map gives the labels as a map.
+func (ls Labels) Map() map[string]string {
+	m := make(map[string]string, len(ls))
+	for _, l := range ls {
+		m[l.Key] = l.Value
+	}
+	return m
+}
+
 // Get gives the value of key, and whether it is there.
 func (ls Labels) Get(key string) (string, bool) {
 	i, ok := slices.BinarySearchFunc(ls, key, func(l Label, k string) int { return cmp.Compare(l.Key, k) })

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -34,6 +33,7 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/observe"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 )
 
 // The caller's side of a mesh, by hand: one Service in two subsets, with retries and a time-out, as the translator
@@ -65,7 +65,7 @@ filter_chains:
             match: {prefix: /}
             route:
               cluster: ob|shop|catalog|80|version=v1
-              timeout: 0.2s
+              timeout: 0.25s
               retry_policy: {retry_on: 5xx, num_retries: 1}
 `
 
@@ -143,7 +143,7 @@ func TestWhatARealEnvoyPushesBecomesTheSignalsOfWhatItsCallersMet(t *testing.T) 
 	wantLatency(t, v.Edges[0].Latency)
 }
 
-// wantLatency: most of the requests were fast, and the two that timed out after 200 ms are in it.
+// wantLatency: most of the requests were fast, and the two that timed out after 250 ms are in it, which is no bound of a bucket.
 func wantLatency(t *testing.T, h observe.Histogram) {
 	t.Helper()
 	if h.Count() != 55 {
@@ -152,7 +152,7 @@ func wantLatency(t *testing.T, h observe.Histogram) {
 	if p50, ok := h.Quantile(0.5); !ok || p50 > 50 {
 		t.Errorf("p50 is %v ms", p50)
 	}
-	if p99, ok := h.Quantile(0.99); !ok || p99 < 190 {
+	if p99, ok := h.Quantile(0.99); !ok || p99 < 200 {
 		t.Errorf("p99 is %v ms: the two that timed out are missing", p99)
 	}
 }
@@ -185,15 +185,18 @@ func sidecar(t *testing.T, observer *observe.Observer, app int) (base string, st
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "xds.sock")
-	serve(t, socket, observer, app)
+	ca := identities.New(t, "cluster.local")
+	door := ca.Door(t)
+	serve(t, door, observer, app)
 	binary, err := envoy.Find(t.Context(), envoy.FindOptions{Progress: os.Stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := envoy.New(envoy.Options{
-		Binary:      binary,
-		Bootstrap:   bootstrap.Options{ID: "shop/web-1", ADS: socket, FlushInterval: time.Second},
+		Binary: binary,
+		Bootstrap: bootstrap.Options{
+			ID: "shop/web-1", Server: door.Server, SDS: ca.Serve(t, ca.ID("shop", "web")).Socket, FlushInterval: time.Second,
+		},
 		Concurrency: 1,
 		Log:         zerolog.New(zerolog.NewTestWriter(t)),
 		Dir:         dir,
@@ -230,7 +233,7 @@ func sidecar(t *testing.T, observer *observe.Observer, app int) (base string, st
 }
 
 // serve is a control plane with one configuration, and the observer.
-func serve(t *testing.T, socket string, observer *observe.Observer, app int) {
+func serve(t *testing.T, door identities.Door, observer *observe.Observer, app int) {
 	t.Helper()
 	snapshot, err := cache.NewSnapshot("1", map[resource.Type][]types.Resource{
 		resource.ListenerType: {read(t, listener, &listenerv3.Listener{})},
@@ -243,13 +246,10 @@ func serve(t *testing.T, socket string, observer *observe.Observer, app int) {
 	if err := snapshots.SetSnapshot(t.Context(), "shop/web-1", snapshot); err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
+	s := grpc.NewServer(door.Credentials())
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, server.NewServer(t.Context(), snapshots, nil))
 	metricsv3.RegisterMetricsServiceServer(s, observer)
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := door.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {

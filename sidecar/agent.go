@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -154,6 +155,10 @@ func (a *Agent) runProxy(ctx, serving context.Context) error {
 	return a.o.Proxy.Run(ctx)
 }
 
+// relayPatience is how long an application's stream waits for the first certificate before it is told that there is none:
+// less than the 15 s after which gRPC takes what it has asked for to be absent (gRFC A57).
+const relayPatience = 5 * time.Second
+
 func nothing(context.Context) error { return nil }
 
 func (a *Agent) serveSDS() (func(context.Context) error, error) {
@@ -184,7 +189,14 @@ func (a *Agent) serveRelay() (func(context.Context) error, error) {
 	if o.Socket == "" {
 		return nothing, nil
 	}
-	r, err := relay.New(relay.Options{Address: o.Address, TLS: a.docs.tls(o.ControlPlane), Log: a.o.Log})
+	r, err := relay.New(relay.Options{
+		Address: o.Address, TLS: a.docs.tls(o.ControlPlane), Log: a.o.Log,
+		Identity: func(ctx context.Context) {
+			ctx, stop := context.WithTimeout(ctx, relayPatience)
+			defer stop()
+			a.docs.wait(ctx) // without one the handshake says so
+		},
+	})
 	if err != nil {
 		return nil, err
 	}

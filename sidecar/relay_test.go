@@ -217,7 +217,26 @@ func TestTheRelaySpeaksOnlyWithTheControlPlane(t *testing.T) {
 	}
 }
 
+func TestAStreamThatComesBeforeTheIdentityWaitsForIt(t *testing.T) {
+	s, p := newSigner(t, "web", time.Hour), &plane{}
+	address := servePlane(t, s, planeID, p)
+	s.setAway(errAway)
+	conn, _ := relaying(t, s, address)
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: "early"}); err != nil {
+		t.Fatal(err)
+	}
+	s.setAway(nil)
+	if r, err := stream.Recv(); err != nil || r.GetVersionInfo() != "early" {
+		t.Errorf("got %v %v", r, err)
+	}
+}
+
 func TestWithoutAnIdentityTheRelaySaysSo(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s, p := newSigner(t, "web", time.Hour), &plane{}
 	address := servePlane(t, s, planeID, p)
 	s.setAway(errAway)

@@ -2,9 +2,7 @@ package xds
 
 import (
 	"context"
-	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 )
 
 // The rules that the scripts hold a server to come from what Envoy does. These tests hold Envoy to them.
@@ -116,11 +115,11 @@ func service(name, label string) []proto.Message {
 
 // envoyTest is a real Envoy with a store of its own, and a record of what passes between them.
 type envoyTest struct {
-	t      *testing.T
-	store  *Store
-	socket string
-	grpc   *grpc.Server
-	proxy  *envoy.Proxy
+	t     *testing.T
+	store *Store
+	door  identities.Door
+	grpc  *grpc.Server
+	proxy *envoy.Proxy
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -132,12 +131,8 @@ type envoyTest struct {
 // startEnvoy runs an Envoy that has taken the given resources.
 func startEnvoy(t *testing.T, resources ...proto.Message) *envoyTest {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "xds") // t.TempDir is too long for the name of a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l := &envoyTest{t: t, store: NewStore(), socket: filepath.Join(dir, "xds.sock")}
+	ca := identities.New(t, "cluster.local")
+	l := &envoyTest{t: t, store: NewStore(), door: ca.Door(t)}
 	l.changed = sync.NewCond(&l.mu)
 	l.publish(resources...)
 	l.store.MarkSynced()
@@ -146,7 +141,10 @@ func startEnvoy(t *testing.T, resources ...proto.Message) *envoyTest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.proxy = envoy.New(envoy.Options{Binary: binary, Bootstrap: bootstrap.Options{ID: "shop/web-1", ADS: l.socket}, Concurrency: 1})
+	l.proxy = envoy.New(envoy.Options{
+		Binary: binary, Concurrency: 1,
+		Bootstrap: bootstrap.Options{ID: "shop/web-1", Server: l.door.Server, SDS: ca.Serve(t, ca.ID("shop", "web")).Socket},
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.proxy.Run(ctx) }()
@@ -166,14 +164,11 @@ func startEnvoy(t *testing.T, resources ...proto.Message) *envoyTest {
 	return l
 }
 
-// serve listens on the socket until the test ends or grpc is stopped.
+// serve answers at the door until the test ends or grpc is stopped.
 func (l *envoyTest) serve(t *testing.T) {
 	t.Helper()
-	listener, err := net.Listen("unix", l.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.grpc = grpc.NewServer(ServerOptions(grpc.WaitForHandlers(true), grpc.StreamInterceptor(
+	listener := l.door.Listen(t)
+	l.grpc = grpc.NewServer(ServerOptions(l.door.Credentials(), grpc.WaitForHandlers(true), grpc.StreamInterceptor(
 		func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 			l.mu.Lock()
 			l.open = 0

@@ -32,8 +32,8 @@ type Options struct {
 	Observer Observer
 	Log      zerolog.Logger // of what the Observer is not told: streams that broke a rule
 
-	Warming       time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
-	Grace         time.Duration // between the last route to a cluster and the cluster's removal; default 5 s
+	Warming time.Duration // how long listeners and routes wait for clusters to be confirmed; default 5 s
+	Grace   time.Duration // between the last route to a cluster and the cluster's removal; default 5 s
 	// RefusalQuorum is how many proxies must refuse a version until nobody gets it; default 2, and fewer where fewer see it.
 	// One alone may be odd. It is no share of the fleet, because refusals are no vote: a version that two cannot use is one
 	// that some part of the fleet cannot, and each proxy that is asked first gives up a whole response for it. What is

@@ -31,7 +31,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed error) {
 	s := defaults()
 	flags := s.flags(stderr)
 	switch err := flags.Parse(args); {
@@ -46,6 +46,13 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	// A core file would hold the private key, Envoy's as well, which inherits the limit.
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		return fmt.Errorf("switch core files off: %w", err)
+	}
+	if s.joinSocket != "" {
+		clean, err := s.join(ctx, flags)
+		if err != nil {
+			return err
+		}
+		defer func() { failed = errors.Join(failed, clean()) }()
 	}
 	o, err := s.options(ctx, stderr)
 	if err != nil {

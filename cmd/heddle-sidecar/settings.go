@@ -38,6 +38,10 @@ type settings struct {
 	drain, flush                         time.Duration
 	captureBind, captureApp              string
 	logLevel                             string
+
+	joinSocket string
+	labels     map[string]string // with joinSocket
+	token      sidecar.Token     // with joinSocket
 }
 
 func defaults() *settings {
@@ -53,6 +57,7 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 	f.SortFlags = false
 	f.Usage = func() {}
 	text := func(p *string, name, usage string) { f.StringVar(p, name, *p, usage) }
+	text(&s.joinSocket, "join", "unix socket of a control plane on this machine (heddle serve --manifests), which says all that is about the pod; then --pod is NAMESPACE/NAME")
 	text(&s.trustDomain, "trust-domain", "trust domain of the mesh")
 	text(&s.namespace, "namespace", "namespace of the pod")
 	text(&s.account, "service-account", "service account of the pod")
@@ -125,6 +130,9 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 			Socket: s.relay, Mode: fs.FileMode(mode), Address: s.plane, ControlPlane: plane, Node: s.node(), Region: s.region, Zone: s.zone,
 		},
 	}
+	if s.joinSocket != "" {
+		o.JoinToken = s.token
+	}
 	if s.joinTokenFile != "" {
 		text, err := os.ReadFile(s.joinTokenFile)
 		if err != nil {
@@ -151,7 +159,7 @@ func (s *settings) proxy(ctx context.Context, plane spiffeid.ID, log zerolog.Log
 	if err != nil {
 		return nil, err
 	}
-	labels, err := readLabels(s.labelsFile)
+	labels, err := s.labelsOrFile()
 	if err != nil {
 		return nil, fmt.Errorf("--labels-file: %w", err)
 	}

@@ -58,7 +58,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), policyCommand(), demoCommand())
+	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand())
 	return root
 }
 

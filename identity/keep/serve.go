@@ -55,14 +55,30 @@ func (k *Keeper) Tokens() (identity.JWTSigner, error) {
 }
 
 // Bundle gives the trust bundle, with a channel that is closed when it, or who signs, is no longer the current one. A CA
-// that went missing later changes nothing about it. It fails with a *Fault if no CA was ever read.
+// that went missing later changes nothing about it. It fails with a *Fault if no CA was ever read; the channel is closed
+// when one is.
 func (k *Keeper) Bundle() (*spiffebundle.Bundle, <-chan struct{}, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ca == nil {
-		return nil, nil, k.fault
+		return nil, k.changed, k.fault
 	}
 	return k.ca.bundle, k.changed, nil
+}
+
+// Authorities are the one that signs and, in a rotation, the other one, in this order; none if no CA was ever read.
+func (k *Keeper) Authorities() []*identity.Authority {
+	c, err := k.last()
+	if err != nil {
+		return nil
+	}
+	all := []*identity.Authority{c.signer()}
+	for name, a := range c.authorities {
+		if name != c.state.Signer() {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 func (k *Keeper) last() (*ca, error) {

@@ -26,6 +26,7 @@ const maxPolls = 4
 
 // Sidecar is what the signer knows of one: all of it from certificates, but for Taken, which is the sidecar's word.
 type Sidecar struct {
+	ID        string    `json:"id,omitempty"` // in Facts only
 	Namespace string    `json:"namespace"`
 	Account   string    `json:"account"`
 	Pod       string    `json:"pod"`

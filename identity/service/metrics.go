@@ -28,8 +28,12 @@ func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	connected := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "heddle_identity_connected_sidecars", Help: "Sidecars that wait for a new trust bundle.",
 	}, func() float64 { return float64(s.connected.count()) })
+	leaf := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "heddle_identity_sidecar_expiry_seconds",
+		Help: "When the first certificate of a connected sidecar expires, in seconds since 1970; 0 without sidecars.",
+	}, s.firstLeaf)
 	if r != nil {
-		r.MustRegister(m.issues, m.refusals, m.seconds, expiry, connected)
+		r.MustRegister(m.issues, m.refusals, m.seconds, expiry, connected, leaf)
 	}
 	return m
 }
@@ -41,6 +45,19 @@ func (m *metrics) issued(kind string, since time.Duration) {
 
 // refused counts a refusal. Codes are constants of the program, so there is a bounded number of them.
 func (m *metrics) refused(code string) { m.refusals.WithLabelValues(code).Inc() }
+
+func (s *Server) firstLeaf() float64 {
+	var first time.Time
+	for _, c := range s.connected.Sidecars() {
+		if c.Connected && (first.IsZero() || c.NotAfter.Before(first)) {
+			first = c.NotAfter
+		}
+	}
+	if first.IsZero() {
+		return 0
+	}
+	return float64(first.Unix())
+}
 
 func (s *Server) firstExpiry() float64 {
 	bundle, _, err := s.options.Authorities.Bundle()

@@ -57,6 +57,8 @@ type Options struct {
 	TokenLife   time.Duration // of JWT-SVIDs; default identity.DefaultTokenLifetime
 	// People decides who reads /v1/facts; nil for nobody.
 	People func(*http.Request) error
+	// Issuers are all authorities that there are, for the facts; the one that signs first. May be nil.
+	Issuers func() []*identity.Authority
 	// Progress is told with the facts as "rotation"; may be nil.
 	Progress func() any
 	Registry prometheus.Registerer // nil: nobody reads the metrics

@@ -25,6 +25,7 @@ import (
 type own struct {
 	mu     sync.Mutex
 	cert   *tls.Certificate
+	chain  []*x509.Certificate
 	issuer identity.Issuer
 	renew  time.Time
 }
@@ -38,8 +39,9 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		return s.own.cert, nil
 	}
 	var cert *tls.Certificate
+	var chain []*x509.Certificate
 	if err == nil {
-		cert, err = s.issueOwn(hello.Context(), issuer)
+		cert, chain, err = s.issueOwn(hello.Context(), issuer)
 	}
 	if err != nil {
 		if s.own.cert != nil && now.Before(s.own.cert.Leaf.NotAfter) {
@@ -48,27 +50,27 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 		s.options.Log.Error().Err(err).Msg("the signer has no certificate of its own; nobody can connect")
 		return nil, fmt.Errorf("make the signer's own certificate: %w", err)
 	}
-	s.own.cert, s.own.issuer = cert, issuer
+	s.own.cert, s.own.chain, s.own.issuer = cert, chain, issuer
 	s.own.renew = now.Add(cert.Leaf.NotAfter.Sub(now) / 2)
 	return cert, nil
 }
 
-func (s *Server) issueOwn(ctx context.Context, issuer identity.Issuer) (*tls.Certificate, error) {
+func (s *Server) issueOwn(ctx context.Context, issuer identity.Issuer) (*tls.Certificate, []*x509.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// A caller who hangs up must not spoil it for the others.
 	ctx = context.WithoutCancel(ctx)
 	chain, err := issuer.Issue(ctx, identity.Request{ID: s.options.ID, Key: key.Public(), Lifetime: s.options.Lifetime})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
-	return cert, nil
+	return cert, chain, nil
 }
 
 func (s *Server) tlsConfig() *tls.Config {

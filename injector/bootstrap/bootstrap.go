@@ -29,14 +29,13 @@ const (
 	Secrets      = "sds" // the agent, which has this sidecar's certificate and the trust bundle
 )
 
-// Options describe one sidecar. ID, Admin and one of Server, with SDS, and ADS must be set.
+// Options describe one sidecar. ID, SDS, Server and Admin must be set.
 type Options struct {
 	ID            string        // node id, namespace/pod
 	Cluster       string        // node cluster, for logs only; default: the ID's namespace
 	Region, Zone  string        // where the node is; empty where the topology is not known
 	SDS           string        // path of the unix socket where the agent gives out secrets
 	Server        Server        // the control plane, by mutual TLS
-	ADS           string        // path of the control plane's unix socket, where there is no Server
 	Admin         string        // path of the unix socket that Envoy makes for its admin interface
 	AdminMode     fs.FileMode   // of that socket; default 0600
 	Capture       Capture       // zero: traffic is redirected to Envoy
@@ -49,9 +48,6 @@ type Server struct {
 	Address string // host:port; a name is looked up, IPv4 first
 	ID      string // the one SPIFFE ID that its certificate may have, spiffe://...
 }
-
-// IsZero says that no server is given.
-func (s Server) IsZero() bool { return s == Server{} }
 
 // split gives the host and the port of the address.
 func (s Server) split() (host string, port uint16, err error) {
@@ -134,18 +130,7 @@ func (o Options) validate() error {
 	if ns, pod, ok := strings.Cut(o.ID, "/"); !ok || ns == "" || pod == "" {
 		errs = append(errs, fmt.Errorf("node id %q: want namespace/pod", o.ID))
 	}
-	errs = append(errs, checkSocket("admin", o.Admin))
-	switch {
-	case o.Server.IsZero():
-		errs = append(errs, checkSocket("ADS", o.ADS))
-	case o.ADS != "":
-		errs = append(errs, errors.New("both a server and an ADS socket: want one of them"))
-	default:
-		errs = append(errs, o.Server.validate(), checkSocket("SDS", o.SDS))
-	}
-	if o.Server.IsZero() && o.SDS != "" {
-		errs = append(errs, checkSocket("SDS", o.SDS))
-	}
+	errs = append(errs, checkSocket("admin", o.Admin), o.Server.validate(), checkSocket("SDS", o.SDS))
 	if !o.Capture.IsZero() && (!o.Capture.Bind.IsValid() || !o.Capture.App.IsValid()) {
 		errs = append(errs, errors.New("capture: want both a network to bind in and the application's address, or neither"))
 	}

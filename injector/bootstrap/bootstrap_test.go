@@ -20,30 +20,24 @@ var update = flag.Bool("update", false, "write what the code gives to testdata")
 func cases() map[string]bootstrap.Options {
 	return map[string]bootstrap.Options{
 		"least.yaml": {
-			ID:    "shop/web-1",
-			ADS:   "/run/heddle/xds.sock",
-			Admin: "/run/heddle/admin.sock",
+			ID:     "shop/web-1",
+			SDS:    "/run/heddle/sds.sock",
+			Server: server("heddle.heddle-system.svc:15010"),
+			Admin:  "/run/heddle/admin.sock",
 		},
 		"all.yaml": {
 			ID:        "shop/web-1",
 			Cluster:   "web",
 			Region:    "eu-north",
 			Zone:      "eu-north-1",
-			ADS:       "/run/heddle/xds.sock",
+			SDS:       "/run/heddle/sds.sock",
+			Server:    server("127.0.0.1:15010"),
 			Admin:     "/run/heddle/admin.sock",
 			AdminMode: 0o660,
 			Capture: bootstrap.Capture{
 				Bind: netip.MustParsePrefix("127.65.0.0/16"),
 				App:  netip.MustParseAddr("127.66.0.1"),
 			},
-			HealthChecks:  true,
-			FlushInterval: 5 * time.Second,
-		},
-		"server.yaml": {
-			ID:            "shop/web-1",
-			SDS:           "/run/heddle/sds.sock",
-			Server:        server("heddle.heddle-system.svc:15012"),
-			Admin:         "/run/heddle/admin.sock",
 			HealthChecks:  true,
 			FlushInterval: 5 * time.Second,
 		},
@@ -91,7 +85,7 @@ func render(t *testing.T, o bootstrap.Options) []byte {
 func TestIncompleteOptionsAreRefusedTogether(t *testing.T) {
 	_, err := bootstrap.New(bootstrap.Options{
 		ID:      "web-1",
-		ADS:     "/" + strings.Repeat("x", 107),
+		SDS:     "/" + strings.Repeat("x", 107),
 		Capture: bootstrap.Capture{App: netip.MustParseAddr("127.66.0.1")},
 	})
 	for _, want := range []string{
@@ -120,7 +114,6 @@ func TestAServerIsComplete(t *testing.T) {
 		"no host":           {func(o *bootstrap.Options) { o.Server.Address = ":15012" }, "want host:port"},
 		"no ID":             {func(o *bootstrap.Options) { o.Server.ID = "" }, "begins with spiffe://"},
 		"no secrets":        {func(o *bootstrap.Options) { o.SDS = "" }, "SDS socket: no path given"},
-		"a second way":      {func(o *bootstrap.Options) { o.ADS = "/run/ads.sock" }, "want one of them"},
 		"a long SDS socket": {func(o *bootstrap.Options) { o.SDS = "/" + strings.Repeat("x", 107) }, "108 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,16 +14,9 @@ import (
 
 // staticResources are the clusters that cannot come over ADS: the control plane, and where its certificates come from.
 func (o Options) staticResources() *bootstrapv3.Bootstrap_StaticResources {
-	var clusters []*clusterv3.Cluster
-	if o.SDS != "" {
-		clusters = append(clusters, socketCluster(Secrets, o.SDS))
-	}
-	if o.Server.IsZero() {
-		clusters = append(clusters, socketCluster(ControlPlane, o.ADS))
-	} else {
-		clusters = append(clusters, o.Server.cluster())
-	}
-	return &bootstrapv3.Bootstrap_StaticResources{Clusters: clusters}
+	return &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{
+		grpcCluster(Secrets, pipe(o.SDS, 0)), o.Server.cluster(),
+	}}
 }
 
 // cluster is the control plane by mutual TLS. It warms until both secrets are there and is dialled then.
@@ -43,8 +36,6 @@ func (s Server) cluster() *clusterv3.Cluster {
 	}
 	return c
 }
-
-func socketCluster(name, path string) *clusterv3.Cluster { return grpcCluster(name, pipe(path, 0)) }
 
 func grpcCluster(name string, at *corev3.Address) *clusterv3.Cluster {
 	return &clusterv3.Cluster{

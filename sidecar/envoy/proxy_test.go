@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,10 +21,12 @@ import (
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 )
 
-// serveNothing is a control plane that answers every question with an empty configuration.
-func serveNothing(t *testing.T, id string) (socket string) {
+// serveNothing is a control plane that answers every question with an empty configuration. It gives what the sidecar
+// with that node ID starts with.
+func serveNothing(t *testing.T, id string) bootstrap.Options {
 	t.Helper()
 	snapshots := cache.NewSnapshotCache(true, cache.IDHash{}, nil)
 	empty, err := cache.NewSnapshot("1", map[resource.Type][]types.Resource{})
@@ -35,14 +36,12 @@ func serveNothing(t *testing.T, id string) (socket string) {
 	if err := snapshots.SetSnapshot(t.Context(), id, empty); err != nil {
 		t.Fatal(err)
 	}
-	s := grpc.NewServer()
+	ca := identities.New(t, "cluster.local")
+	door := ca.Door(t)
+	s := grpc.NewServer(door.Credentials())
 	ads := server.NewServer(t.Context(), snapshots, nil)
 	discovery.RegisterAggregatedDiscoveryServiceServer(s, ads)
-	socket = filepath.Join(shortDir(t), "xds.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := door.Listen(t)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {
@@ -51,7 +50,7 @@ func serveNothing(t *testing.T, id string) (socket string) {
 			t.Error(err)
 		}
 	})
-	return socket
+	return bootstrap.Options{ID: id, Server: door.Server, SDS: ca.Serve(t, ca.ID("shop", "web")).Socket}
 }
 
 // shortDir is a temporary directory whose name leaves room for a unix socket's.
@@ -80,7 +79,7 @@ func start(t *testing.T, dir string) (p *envoy.Proxy, stop context.CancelFunc, e
 	ctx, cancel := context.WithCancel(t.Context())
 	p = envoy.New(envoy.Options{
 		Binary:      binary(t),
-		Bootstrap:   bootstrap.Options{ID: "shop/web-1", ADS: serveNothing(t, "shop/web-1")},
+		Bootstrap:   serveNothing(t, "shop/web-1"),
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: "web"},
 		Concurrency: 1,
 		Log:         zerolog.New(zerolog.NewTestWriter(t)),
@@ -157,9 +156,11 @@ func TestAnEnvoyThatDiesIsAnErrorAndIsNotRestarted(t *testing.T) {
 
 func TestAnEnvoyThatCannotStartSaysWhy(t *testing.T) {
 	socket := filepath.Join(shortDir(t), "missing", "admin.sock")
+	own := serveNothing(t, "shop/web-1")
+	own.Admin = socket
 	p := envoy.New(envoy.Options{
 		Binary:    binary(t),
-		Bootstrap: bootstrap.Options{ID: "shop/web-1", ADS: "/nonexistent.sock", Admin: socket},
+		Bootstrap: own,
 		Log:       zerolog.New(zerolog.NewTestWriter(t)),
 	})
 	err := p.Run(t.Context())

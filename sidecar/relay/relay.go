@@ -18,9 +18,12 @@ import (
 
 // Options describe a relay. All must be set.
 type Options struct {
-	Address string      // of the control plane, host:port
-	TLS     *tls.Config // shows the current identity and verifies the peer by callbacks, since both rotate
-	Log     zerolog.Logger
+	// Identity returns when there is one to show, or when that takes too long. Each stream waits for it before anybody
+	// is dialled: gRPC fails the calls of an application whose first stream fails.
+	Identity func(context.Context)
+	Address  string      // of the control plane, host:port
+	TLS      *tls.Config // shows the current identity and verifies the peer by callbacks, since both rotate
+	Log      zerolog.Logger
 }
 
 // Relay is a gRPC server that passes streams on. Make it with [New].
@@ -75,6 +78,7 @@ func (r *Relay) pass(from grpc.ServerStream) error {
 	}
 	ctx, stop := context.WithCancel(from.Context())
 	defer stop()
+	r.o.Identity(ctx)
 	to, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, method)
 	if err != nil {
 		return fmt.Errorf("open a stream to the control plane at %s: %w", r.o.Address, err)

@@ -24,7 +24,9 @@ func arrows() []arrow {
 		{"identity/service", []string{"identity", "identity/attest"}},
 		{"identity/client", []string{"identity"}},
 		{"identity/keep", []string{"identity"}},
+		{"controlplane/operator", nil},
 		{"examples", nil},
+		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
 		{"translator", []string{"model"}},
 		{"kube", []string{"model", "policy"}},
@@ -36,10 +38,10 @@ func arrows() []arrow {
 		{"sidecar/workloadapi", nil},
 		{"sidecar/relay", nil},
 		{"sidecar", []string{"identity", "identity/client", "injector/bootstrap", "sidecar/sds", "sidecar/workloadapi", "sidecar/relay"}},
-		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap"}},
+		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"controlplane", "demo", "identity", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 

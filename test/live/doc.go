@@ -13,6 +13,7 @@
 //
 //	world_test.go     a namespace of a real API server, its pods with their sidecars
 //	objects_test.go   what tests write to the API server
+//	identity_test.go  what a pod proves who it is with, and how it comes by that
 //	plane_test.go     the control plane, in this process or in one that can be killed, and record_test.go what it tells
 //	replica_test.go   what it would give to a sidecar that has nothing
 //	load_test.go      the traffic, and endless_test.go one answer that never ends
@@ -21,5 +22,6 @@
 //
 // An API server refuses loopback addresses in EndpointSlices, and without root there are no others. So pods are there
 // with addresses of 10.1.0.0/16, and the events of the source are moved into a loopback network of the test's own on
-// their way to the control plane (plane_test.go). All else is what runs in a cluster.
+// their way to the control plane (plane_test.go). All else is what runs in a cluster: each test has a signer with its CA in
+// a Secret, and agents that show it the tokens of their pods.
 package live

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
@@ -30,19 +34,81 @@ import (
 type setting struct {
 	Kubeconfig string
 	Namespace  string       // the one that the test is about; nothing of others is seen
+	System     string       // the control plane's own
 	Network    netip.Prefix // where pods really are
-	Socket     string
+	Replica    byte         // which of the control planes that share a CA
+}
+
+// Addresses of the control plane. They are in the test's own network, so that one that was killed finds them free.
+
+func (s setting) sidecars() string { return s.door(15010) }
+func (s setting) signer() string   { return s.door(15012) }
+
+func (s setting) door(port uint16) string {
+	host := s.loopback(netip.AddrFrom4([4]byte{10, 1, 254, s.Replica + 1}))
+	return netip.AddrPortFrom(host, port).String()
+}
+
+func trustDomain() spiffeid.TrustDomain {
+	return spiffeid.RequireTrustDomainFromString(controlplane.DefaultTrustDomain)
 }
 
 // make prepares a control plane as heddle serve does, but that its sidecars may be without redirection.
-func (s setting) make(o controlplane.Options) (*controlplane.Plane, error) {
+func (s setting) make(o controlplane.Options) (controlplane.Whole, error) {
 	o, err := s.options(o)
+	if err != nil {
+		return controlplane.Whole{}, err
+	}
+	o.Source, o.Unredirected = moved{o.Source, s}, true
+	return s.whole(o)
+}
+
+// whole opens the addresses and adds the signer.
+func (s setting) whole(o controlplane.Options) (controlplane.Whole, error) {
+	client, err := s.client()
+	if err != nil {
+		return controlplane.Whole{}, err
+	}
+	signing, err := net.Listen("tcp", s.signer())
+	if err != nil {
+		return controlplane.Whole{}, err
+	}
+	door, err := net.Listen("tcp", s.sidecars())
+	if err != nil {
+		return controlplane.Whole{}, err
+	}
+	signer, err := controlplane.NewClusterSigner(controlplane.SignerOptions{
+		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Registry: o.Registry, Log: o.Log,
+	}, controlplane.ClusterOptions{Client: client, Identity: fmt.Sprint("replica-", s.Replica)})
+	if err != nil {
+		return controlplane.Whole{}, err
+	}
+	o.Door = controlplane.Door{Listener: door, TLS: signer.TLS()}
+	return controlplane.Whole{Plane: controlplane.New(o), Signer: signer}, nil
+}
+
+// client is the signer's, which sees the pods of one namespace as if there were no others: it would give those its
+// trust bundle, and they have a signer of their own.
+func (s setting) client() (kubernetes.Interface, error) {
+	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: s.Kubeconfig})
 	if err != nil {
 		return nil, err
 	}
-	o.Source, o.Unredirected = moved{o.Source, s}, true
-	return controlplane.New(o), nil
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/api/v1/pods" {
+				r = r.Clone(r.Context())
+				r.URL.Path = "/api/v1/namespaces/" + s.Namespace + "/pods"
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	return kubernetes.NewForConfig(config)
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // options adds what heddle serve takes from a kubeconfig.
 func (s setting) options(o controlplane.Options) (controlplane.Options, error) {
@@ -54,7 +120,11 @@ func (s setting) options(o controlplane.Options) (controlplane.Options, error) {
 	if err != nil {
 		return o, err
 	}
-	o.Source, o.Status, o.LastGood, o.Socket = cluster, cluster.Status, cluster.Revisions(), s.Socket
+	o.Source, o.Status, o.LastGood = cluster, cluster.Status, cluster.Revisions()
+	o.Namespace, o.TrustDomain = s.System, trustDomain()
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
 	return o, nil
 }
 

@@ -8,19 +8,20 @@ import (
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 
+	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
-// versions is what the control plane at a socket would give to the sidecar of p if it had nothing: the version of each
-// resource, by type and name.
-func (w *world) versions(socket string, p *pod) map[string]string {
+// versions is what a control plane would give to the sidecar of p if it had nothing: the version of each resource, by
+// type and name.
+func (w *world) versions(from setting, p *pod) map[string]string {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(from.sidecars(), grpc.WithTransportCredentials(credentials.NewTLS(w.proof(p.name))),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
 	if err != nil {
 		w.t.Fatal(err)
@@ -30,7 +31,8 @@ func (w *world) versions(socket string, p *pod) map[string]string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	b, err := bootstrap.New(bootstrap.Options{ID: w.id(p), ADS: socket, Admin: socket, Capture: p.capture})
+	server := bootstrap.Server{Address: from.sidecars(), ID: w.spiffeID(w.System, controlplane.ServerAccount).String()}
+	b, err := bootstrap.New(bootstrap.Options{ID: w.id(p), Server: server, SDS: "/sds", Admin: "/admin", Capture: p.capture})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -84,7 +83,7 @@ func TestABrokenPolicyStaysAtItsLastGoodVersionAfterARestartAndOnEveryReplica(t 
 	w.kept(good)
 	w.policy("catalog", generation(2, "timeuot: 5s"))
 	w.wantRefused("catalog", good)
-	config, served := w.config(w.web), w.versions(w.Socket, w.web)
+	config, served := w.config(w.web), w.versions(w.setting, w.web)
 	if len(served) < 8 {
 		t.Fatalf("only %d resources are served: %v", len(served), served)
 	}
@@ -97,15 +96,15 @@ func TestABrokenPolicyStaysAtItsLastGoodVersionAfterARestartAndOnEveryReplica(t 
 	if diff := cmp.Diff(map[xds.Type]int{}, w.plane.sent()); diff != "" {
 		t.Errorf("resources sent after the restart (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(served, w.versions(w.Socket, w.web)); diff != "" {
+	if diff := cmp.Diff(served, w.versions(w.setting, w.web)); diff != "" {
 		t.Errorf("versions after the restart (-before +after):\n%s", diff)
 	}
 
 	second := w.setting
-	second.Socket = filepath.Join(filepath.Dir(w.Socket), "second.sock")
+	second.Replica = 1
 	replica := w.serveOn(second)
 	for _, p := range []*pod{w.web, one} {
-		if diff := cmp.Diff(w.versions(w.Socket, p), w.versions(second.Socket, p)); diff != "" {
+		if diff := cmp.Diff(w.versions(w.setting, p), w.versions(second, p)); diff != "" {
 			t.Errorf("versions for %s (-first +second replica):\n%s", p.name, diff)
 		}
 	}

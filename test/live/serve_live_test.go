@@ -14,7 +14,6 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
-	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
@@ -55,11 +54,10 @@ data:
 
 func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	t.Parallel() // it mostly waits
-	w := &world{
-		t: t, setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}, identities: identities.New(t, "cluster.local"),
-	}
+	w := &world{t: t, setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
 	dir := w.directory()
-	w.Socket = filepath.Join(dir, "ads.sock")
+	socket := filepath.Join(dir, "operator.sock")
+	w.papers = w.joined(socket)
 	var err error
 	if w.binary, err = envoy.Find(t.Context(), envoy.FindOptions{Progress: os.Stderr}); err != nil {
 		t.Fatal(err)
@@ -79,7 +77,8 @@ func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	heddle := buildHeddle(t, dir)
 	serve := func() (log *transcript, kill func()) {
 		log = newTranscript(t, "heddle serve")
-		cmd := exec.Command(heddle, "serve", "--manifests", filepath.Dir(manifest), "--socket", w.Socket, "--listen", "", "--log-level", "debug")
+		cmd := exec.Command(heddle, "serve", "--manifests", filepath.Dir(manifest), "--socket", socket,
+			"--sidecars", w.sidecars(), "--signer", w.signer(), "--listen", "", "--log-level", "debug")
 		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
 		cmd.Stderr = log
 		return log, w.process(cmd, func(out io.Reader) { _, _ = io.Copy(log, out) })
@@ -123,24 +122,29 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 	w.slice("catalog", ready(&pod{name: "catalog-1", address: netip.MustParseAddr("10.1.0.2")}))
 	w.policy("catalog", generation(1, "timeout: 5s"))
 
-	dir := w.directory()
-	first, second := filepath.Join(dir, "first.sock"), filepath.Join(dir, "second.sock")
-	cmd := exec.Command(buildHeddle(t, dir), "serve", "--kubeconfig", w.Kubeconfig, "--socket", first, "--listen", "")
-	cmd.Stderr = w.log
-	w.process(cmd, func(out io.Reader) { _, _ = io.Copy(w.log, out) })
-	replica, err := setting{Kubeconfig: w.Kubeconfig, Socket: second}.options(controlplane.Options{Log: w.log.logger()})
+	w.serveCluster(w.log)
+	served := map[string]map[string]string{}
+	for _, name := range []string{"web", "catalog-1"} {
+		served[name] = w.versions(w.setting, &pod{name: name})
+		if route := "route ob|" + w.Namespace + "|catalog|8000"; served[name][route] == "" {
+			t.Errorf("%s gets no %s but %v", name, route, served[name])
+		}
+	}
+	// Now that the first one leads, it is the one that signs.
+	second := w.setting
+	second.Replica = 1
+	options, err := second.options(controlplane.Options{Log: w.log.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, "second replica", controlplane.New(replica).Run)
-
-	for _, p := range []*pod{{name: "web"}, {name: "catalog-1"}} {
-		served := w.versions(first, p)
-		if route := "route ob|" + w.Namespace + "|catalog|8000"; served[route] == "" {
-			t.Errorf("%s gets no %s but %v", p.name, route, served)
-		}
-		if diff := cmp.Diff(served, w.versions(second, p)); diff != "" {
-			t.Errorf("versions for %s (-heddle serve +replica):\n%s", p.name, diff)
+	replica, err := second.whole(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	background(t, "second replica", replica.Run)
+	for name := range served {
+		if diff := cmp.Diff(served[name], w.versions(second, &pod{name: name})); diff != "" {
+			t.Errorf("versions for %s (-heddle serve +replica):\n%s", name, diff)
 		}
 	}
 }
@@ -149,17 +153,13 @@ func TestHeddleServeStartedWhileTheAPIServerIsAwayWaitsForIt(t *testing.T) {
 	w := prepare(t)
 	w.createPod("web", netip.MustParseAddr("10.1.0.1"))
 	w.service("catalog")
-	dir := w.directory()
-	heddle := buildHeddle(t, dir)
 	api.Kill(t)
 	log := newTranscript(t, "heddle serve")
-	cmd := exec.Command(heddle, "serve", "--kubeconfig", w.Kubeconfig, "--socket", w.Socket, "--listen", "")
-	cmd.Stderr = log
-	w.process(cmd, func(out io.Reader) { _, _ = io.Copy(log, out) })
+	w.serveCluster(log)
 	eventually(t, "it says that the API server is away", func() bool { return log.count("API server does not answer") == 1 })
 	api.Resume(t)
 	eventually(t, "it serves", func() bool { return log.count(`"message":"serving"`) == 1 })
-	if route := "route ob|" + w.Namespace + "|catalog|8000"; w.versions(w.Socket, &pod{name: "web"})[route] == "" {
+	if route := "route ob|" + w.Namespace + "|catalog|8000"; w.versions(w.setting, &pod{name: "web"})[route] == "" {
 		t.Errorf("it does not serve %s", route)
 	}
 	if n := log.count("API server does not answer"); n != 1 {
@@ -167,7 +167,17 @@ func TestHeddleServeStartedWhileTheAPIServerIsAwayWaitsForIt(t *testing.T) {
 	}
 }
 
-func buildHeddle(t *testing.T, dir string) string {
+// serveCluster runs heddle serve on the cluster until the test ends.
+func (w *world) serveCluster(log *transcript) {
+	w.t.Helper()
+	dir := w.directory()
+	cmd := exec.Command(buildHeddle(w.t, dir), "serve", "--kubeconfig", w.Kubeconfig, "--namespace", w.System,
+		"--sidecars", w.sidecars(), "--signer", w.signer(), "--socket", filepath.Join(dir, "operator.sock"), "--listen", "")
+	cmd.Stderr = log
+	w.process(cmd, func(out io.Reader) { _, _ = io.Copy(log, out) })
+}
+
+func buildHeddle(t testing.TB, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "heddle")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()

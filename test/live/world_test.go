@@ -8,13 +8,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"regexp"
 	"testing"
 
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
@@ -29,6 +29,7 @@ type world struct {
 	plane  *plane
 	web    *pod // the one that calls
 	pods   int
+	papers func(pod string) papers // gives what a pod's agent starts with
 }
 
 // start gives a world with a control plane in this process, and the pod web.
@@ -54,9 +55,11 @@ func prepare(t testing.TB) *world {
 	}
 	w := &world{
 		t: t, client: api.Client(t), binary: binary, log: newTranscript(t, "control plane"),
-		setting: setting{Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), Network: loopback.Reserve(t)},
+		setting: setting{
+			Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), System: api.Namespace(t), Network: loopback.Reserve(t),
+		},
 	}
-	w.Socket = filepath.Join(w.directory(), "ads.sock")
+	w.papers = w.mounted
 	return w
 }
 
@@ -109,15 +112,20 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	capture := bootstrap.Capture{Bind: loopback.Reserve(w.t), App: netip.AddrFrom4([4]byte{at[0], at[1], 255, at[3]})}
 	stopApp := w.app(name, capture.App)
 	p := &pod{name: name, address: address, capture: capture}
-	log := newTranscript(w.t, "sidecar of "+name)
+	log, own := newTranscript(w.t, "sidecar of "+name), w.papers(name)
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
-		Bootstrap:   bootstrap.Options{ID: w.id(p), ADS: w.Socket, Capture: p.capture},
+		Bootstrap:   bootstrap.Options{ID: w.id(p), Server: own.server, SDS: own.agent.SDS, Capture: p.capture},
 		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: "default"},
 		Concurrency: 1,
 		Log:         log.logger(),
 	})
-	stopSidecar := background(w.t, "sidecar of "+name, p.Run)
+	own.agent.Proxy, own.agent.Log = p.Proxy, log.logger()
+	agent, err := sidecar.New(own.agent)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	stopSidecar := background(w.t, "sidecar of "+name, agent.Run)
 	p.stop = func() { stopSidecar(); stopApp() }
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()

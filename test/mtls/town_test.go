@@ -3,10 +3,8 @@ package mtls
 import (
 	"context"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +48,7 @@ type town struct {
 	ca     *identities.Authority
 	state  *mesh.State
 	store  *xds.Store
-	ads    string
+	door   identities.Door
 	binary string
 	net    netip.Prefix
 	strict map[model.Key]bool // pods that take no plain text
@@ -95,17 +93,9 @@ func newTown(t testing.TB) *town {
 // serve runs the discovery service. A sidecar sees what all see, and its own pod's layer.
 func (w *town) serve() {
 	w.t.Helper()
-	dir, err := os.MkdirTemp("", "mtls-")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	w.ads = filepath.Join(dir, "ads.sock")
-	listener, err := net.Listen("unix", w.ads)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	server := grpc.NewServer(xds.ServerOptions()...)
+	w.door = w.ca.Door(w.t)
+	listener := w.door.Listen(w.t)
+	server := grpc.NewServer(xds.ServerOptions(w.door.Credentials())...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, xds.NewServer(xds.Options{
 		Store: w.store, Observer: refusals{w.t}, Grace: time.Millisecond,
 		Connect: func(_ context.Context, node *corev3.Node) (xds.Session, error) {
@@ -272,7 +262,7 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 	p.proxy = envoy.New(envoy.Options{
 		Binary: w.binary,
 		Bootstrap: bootstrap.Options{
-			ID: p.key.String(), ADS: w.ads, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
+			ID: p.key.String(), Server: w.door.Server, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
 		},
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: known.ServiceAccount},
 		Concurrency: 1, StopTimeout: time.Second, Log: w.log(),

@@ -1,4 +1,5 @@
-// Package proxyless shows gRPC's own xDS client at work against the control plane: no sidecar, SotW, by name.
+// Package proxyless shows gRPC's own xDS client at work against the control plane: no Envoy, SotW, by name. The agent of
+// its pod proves who it is.
 package proxyless
 
 import (
@@ -21,13 +22,16 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
+	"github.com/heddle-mesh/heddle/local"
+	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
 func TestAGRPCClientWithoutASidecarBalancesAndFollowsItsEndpoints(t *testing.T) {
 	network := loopback.Reserve(t)
 	folder, manifest := exampleIn(t, network)
-	client := dial(t, startControlPlane(t, folder), "xds:///greeter.shop:9000")
+	client := dial(t, startAgent(t, folder), "xds:///greeter.shop:9000")
 	for _, host := range []string{"20.1", "20.2"} {
 		serve(t, addressIn(network, host)+":9000")
 	}
@@ -107,38 +111,58 @@ func addressIn(network netip.Prefix, host string) string {
 	return fmt.Sprintf("%d.%d.%s", b[0], b[1], host)
 }
 
-// startControlPlane gives the path of its socket.
-func startControlPlane(t *testing.T, folder string) string {
+// startAgent starts a control plane and the agent of the client's pod, and gives gRPC's bootstrap, which the agent wrote.
+func startAgent(t *testing.T, folder string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "heddle-") // a unix socket's path is at most 107 bytes, which t.TempDir may exceed
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "ads.sock")
-	plane := controlplane.New(controlplane.Options{
-		Source: kube.NewFolder(kube.FolderOptions{Dir: folder}), Socket: socket, Unredirected: true, Drain: time.Millisecond, Log: zerolog.Nop(),
+	mesh, err := local.New(local.Options{Dir: dir, Log: zerolog.Nop(), Plane: controlplane.Options{
+		Source: kube.NewFolder(kube.FolderOptions{Dir: folder}), Drain: time.Millisecond, Log: zerolog.Nop(),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "control plane", mesh.Run)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	relay := filepath.Join(dir, "ads.sock")
+	agent, err := mesh.Sidecar(ctx, local.SidecarOptions{
+		Pod: model.Key{Namespace: "shop", Name: "client"}, Relay: relay, Log: zerolog.Nop(),
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "agent", agent.Run)
+	return filepath.Join(dir, sidecar.BootstrapName)
+}
+
+// run runs something until the test ends, and fails the test if it ends with an error.
+func run(t *testing.T, what string, f func(context.Context) error) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- plane.Run(ctx) }()
+	go func() { ended <- f(ctx) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Error("control plane:", err)
+			t.Errorf("%s: %v", what, err)
 		}
 	})
-	return socket
 }
 
-// dial gives a client that finds its server by xDS, with a bootstrap as gRPC's documentation (gRFC A27) has it.
-func dial(t *testing.T, socket, target string) grpc_testing.TestServiceClient {
+// dial gives a client that finds its server by xDS, by the bootstrap in a file (gRFC A27), which may have to be waited for.
+func dial(t *testing.T, file, target string) grpc_testing.TestServiceClient {
 	t.Helper()
-	bootstrap := fmt.Sprintf(`{
-		"xds_servers": [{"server_uri": "unix://%s", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}],
-		"node": {"id": "shop/client"}
-	}`, socket)
-	resolver, err := xds.NewXDSResolverWithConfigForTesting([]byte(bootstrap))
+	bootstrap, err := os.ReadFile(file)
+	for deadline := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(deadline); bootstrap, err = os.ReadFile(file) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolver, err := xds.NewXDSResolverWithConfigForTesting(bootstrap)
 	if err != nil {
 		t.Fatal(err)
 	}

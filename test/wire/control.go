@@ -5,25 +5,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/test/secrets"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
 // control is the control plane of a mesh, in this process. It fails the test if a sidecar refuses anything.
 type control struct {
-	mesh *local.Mesh
+	mesh    *local.Mesh
+	metrics *prometheus.Registry
 
 	mu      sync.Mutex
 	refused []string
 	invalid bool
 }
 
-func startControl(t testing.TB, folder, dir string) *control {
+func startControl(t testing.TB, scan *secrets.Scan, folder, dir string) *control {
 	t.Helper()
-	c := &control{}
+	c := &control{metrics: prometheus.NewRegistry()}
 	t.Cleanup(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -31,11 +35,12 @@ func startControl(t testing.TB, folder, dir string) *control {
 			t.Error("refused by", what)
 		}
 	})
-	log := logTo(t, "control plane")
+	log := logTo(t, scan, "the control plane")
 	m, err := local.New(local.Options{
 		Dir: dir,
 		Plane: controlplane.Options{
-			Source: kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}), Drain: time.Millisecond, Observer: c, Log: log,
+			Source: kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}), Drain: time.Millisecond, Observer: c,
+			Registry: c.metrics, Log: log,
 		},
 		Log: log,
 	})

@@ -6,12 +6,15 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
-// logTo gives a logger whose lines are shown only if the test fails.
-func logTo(t testing.TB, who string) zerolog.Logger {
+// logTo gives a logger whose lines are shown only if the test fails, and which must not have a secret in them.
+func logTo(t testing.TB, scan *secrets.Scan, who string) zerolog.Logger {
 	b := &buffer{}
 	t.Cleanup(func() {
+		scan.Look("the log of "+who, []byte(b.String()))
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", who, b.String())
 		}

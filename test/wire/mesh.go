@@ -19,6 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // Mesh is a control plane with a sidecar and an application for every pod of an example.
@@ -27,6 +28,7 @@ type Mesh struct {
 	manifests *manifests
 	folder    string // what the control plane reads
 	control   *control
+	scan      *secrets.Scan
 	sidecars  map[string]*local.Sidecar // by pod
 	callers   map[string]*Caller        // by pod
 	apps      map[string]*App           // by pod:port
@@ -56,15 +58,16 @@ func Start(t *testing.T, example string) *Mesh {
 	})
 	m := &Mesh{
 		t: t, manifests: manifests, folder: filepath.Join(dir, "manifests"),
-		sidecars: map[string]*local.Sidecar{}, callers: map[string]*Caller{}, apps: map[string]*App{},
+		scan: secrets.New(t), sidecars: map[string]*local.Sidecar{}, callers: map[string]*Caller{}, apps: map[string]*App{},
 	}
 	if err := os.Mkdir(m.folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	m.write(manifests.text)
-	m.control = startControl(t, m.folder, dir)
+	m.control = startControl(t, m.scan, m.folder, dir)
 	m.startPods(pods, dir)
 	m.waitReady()
+	t.Cleanup(func() { m.lookForSecrets(dir) })
 	return m
 }
 
@@ -113,7 +116,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 	defer cancel()
 	p, err := m.control.mesh.Sidecar(ctx, local.SidecarOptions{
 		Pod: model.Key{Namespace: pod.Namespace, Name: pod.Name},
-		Log: logTo(m.t, "agent "+pod.Name),
+		Log: logTo(m.t, m.scan, "the agent of "+pod.Name),
 		Envoy: envoy.Options{
 			Binary: binary,
 			Bootstrap: bootstrap.Options{
@@ -122,7 +125,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 			Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
 			Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself
 			StopTimeout: time.Second,
-			Log:         logTo(m.t, "envoy "+pod.Name),
+			Log:         logTo(m.t, m.scan, "the Envoy of "+pod.Name),
 			Dir:         dir,
 		},
 	})

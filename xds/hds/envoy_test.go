@@ -2,12 +2,10 @@ package hds
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -137,7 +136,7 @@ func (a *app) check(cluster string) *healthv3.HealthCheckSpecifier {
 // sidecar is a real Envoy and the server that it talks to.
 type sidecar struct {
 	t       *testing.T
-	socket  string
+	door    identities.Door
 	server  *grpc.Server
 	checks  chan *healthv3.HealthCheckSpecifier
 	reports chan string
@@ -145,13 +144,9 @@ type sidecar struct {
 
 func startEnvoy(t *testing.T) *sidecar {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hds") // t.TempDir is too long for the name of a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	ca := identities.New(t, "cluster.local")
 	e := &sidecar{
-		t: t, socket: filepath.Join(dir, "xds.sock"),
+		t: t, door: ca.Door(t),
 		checks: make(chan *healthv3.HealthCheckSpecifier, 1), reports: make(chan string, 10),
 	}
 	e.serve(t)
@@ -160,7 +155,10 @@ func startEnvoy(t *testing.T) *sidecar {
 		t.Fatal(err)
 	}
 	proxy := envoy.New(envoy.Options{
-		Binary: binary, Bootstrap: bootstrap.Options{ID: "shop/web-1", ADS: e.socket, HealthChecks: true}, Concurrency: 1,
+		Binary: binary, Concurrency: 1,
+		Bootstrap: bootstrap.Options{
+			ID: "shop/web-1", Server: e.door.Server, SDS: ca.Serve(t, ca.ID("shop", "web")).Socket, HealthChecks: true,
+		},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -177,13 +175,10 @@ func startEnvoy(t *testing.T) *sidecar {
 // serve offers HDS, and an ADS with nothing in it, until the test ends or the server is stopped.
 func (e *sidecar) serve(t *testing.T) {
 	t.Helper()
-	listener, err := net.Listen("unix", e.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := e.door.Listen(t)
 	store := xds.NewStore()
 	store.MarkSynced()
-	s := grpc.NewServer(xds.ServerOptions(grpc.WaitForHandlers(true))...)
+	s := grpc.NewServer(xds.ServerOptions(e.door.Credentials(), grpc.WaitForHandlers(true))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, xds.NewServer(xds.Options{
 		Store:   store,
 		Connect: func(context.Context, *corev3.Node) (xds.Session, error) { return xds.Session{}, nil },

@@ -1,0 +1,169 @@
+package live
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
+	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/operator"
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/attest"
+	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/identity/keep"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/sidecar"
+)
+
+// papers are what a pod's agent starts with.
+type papers struct {
+	agent  sidecar.Options
+	server bootstrap.Server // the control plane as that pod's Envoy dials it
+}
+
+// mounted are the papers that a pod of the cluster finds in its volumes: a token of its own that the API server made,
+// and the trust bundle from the ConfigMap in its namespace.
+func (w *world) mounted(name string) papers {
+	w.t.Helper()
+	dir := w.directory()
+	token := w.file(filepath.Join(dir, "token"), []byte(w.token(name)))
+	return papers{
+		sidecar.Options{
+			ID: w.spiffeID(w.Namespace, "default"), TokenFile: token, SDS: filepath.Join(dir, "sds.sock"),
+			BundleFile: w.file(filepath.Join(dir, keep.BundleItem), w.mountedBundle()),
+			Connect:    connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount)),
+		},
+		bootstrap.Server{Address: w.sidecars(), ID: w.spiffeID(w.System, controlplane.ServerAccount).String()},
+	}
+}
+
+// joined are the papers that an operator gets for a pod of manifests.
+func (w *world) joined(socket string) func(name string) papers {
+	control := operator.Client{Socket: socket}
+	return func(name string) papers {
+		w.t.Helper()
+		var join operator.Join
+		eventually(w.t, "the operator's socket lets "+name+" join", func() bool {
+			// An error says that it is not there yet.
+			return control.Call(w.t.Context(), http.MethodPost, operator.JoinPath, operator.Ask{Pod: w.Namespace + "/" + name}, &join) == nil
+		})
+		dir := w.directory()
+		return papers{
+			sidecar.Options{
+				ID: spiffeid.RequireFromString(join.ID), JoinToken: sidecar.NewToken(join.Token), SDS: filepath.Join(dir, "sds.sock"),
+				BundleFile: w.file(filepath.Join(dir, keep.BundleItem), join.Bundle),
+				Connect:    connect(join.Signer.Address, spiffeid.RequireFromString(join.Signer.ID)),
+			},
+			bootstrap.Server(join.ControlPlane),
+		}
+	}
+}
+
+func connect(address string, signer spiffeid.ID) func(sidecar.Trust) sidecar.Signer {
+	return func(t sidecar.Trust) sidecar.Signer {
+		return client.New(client.Options{Address: address, Signer: signer, Bundle: t.Bundle, Certificate: t.Certificate})
+	}
+}
+
+func (w *world) file(path string, content []byte) string {
+	w.t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+func (w *world) spiffeID(namespace, account string) spiffeid.ID {
+	w.t.Helper()
+	id, err := identity.ID(trustDomain(), namespace, account)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+// token asks the API server for what the kubelet projects into a pod.
+func (w *world) token(pod string) string {
+	w.t.Helper()
+	p, err := w.client.CoreV1().Pods(w.Namespace).Get(w.t.Context(), pod, metav1.GetOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		Audiences:      []string{attest.DefaultAudience},
+		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID},
+	}}
+	r, err = w.client.CoreV1().ServiceAccounts(w.Namespace).CreateToken(w.t.Context(), p.Spec.ServiceAccountName, r, metav1.CreateOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.Status.Token
+}
+
+// mountedBundle waits for the trust bundle, without which the kubelet would not start a pod.
+func (w *world) mountedBundle() (text []byte) {
+	w.t.Helper()
+	eventually(w.t, "the namespace has the trust bundle", func() bool {
+		m, err := w.client.CoreV1().ConfigMaps(w.Namespace).Get(w.t.Context(), keep.TrustConfigMap, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			w.t.Fatal(err)
+		}
+		text = []byte(m.Data[keep.BundleItem])
+		return len(text) > 0
+	})
+	return text
+}
+
+// proof is a sidecar's side of mutual TLS with the control plane, with a certificate that the pod asks for as its agent
+// does.
+func (w *world) proof(pod string) *tls.Config {
+	w.t.Helper()
+	p := w.mounted(pod)
+	bundle, err := spiffebundle.Load(trustDomain(), p.agent.BundleFile)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	token, err := os.ReadFile(p.agent.TokenFile)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	signer := p.agent.Connect(only{bundle})
+	var got client.SVID
+	eventually(w.t, "the signer gives "+pod+" a certificate", func() bool {
+		got, err = signer.SVID(w.t.Context(), string(token), csr)
+		return err == nil
+	})
+	own := &x509svid.SVID{ID: p.agent.ID, Certificates: got.Chain, PrivateKey: key}
+	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(spiffeid.RequireFromString(p.server.ID)))
+}
+
+// only is what one trusts who has no certificate.
+type only struct{ bundle *spiffebundle.Bundle }
+
+func (o only) Bundle() (*spiffebundle.Bundle, error) { return o.bundle, nil }
+func (only) Certificate() *tls.Certificate           { return nil }
