@@ -36,5 +36,7 @@ lint: ## gofmt, go vet, staticcheck, who may import whom, size marks
 .PHONY: bench
 bench: ## the figures of docs/benchmarks.md
 	$(GO) test -run '^$$' -bench . -benchmem ./mesh ./policy ./kube ./identity ./controlplane
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./identity/service
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./cmd/heddle-sidecar ./test/hop
 	$(GO) test -run '^$$' -bench . ./test/live
 	$(GO) run ./test/bench

@@ -10,6 +10,7 @@ import (
 	"encoding/asn1"
 	"math/big"
 	"net/url"
+	"syscall"
 	"testing"
 	"time"
 
@@ -200,6 +201,7 @@ func BenchmarkIssue(b *testing.B) {
 	ca, key := root(b), newKey(b)
 	request := csr(b, &x509.CertificateRequest{}, key)
 	id := web(b)
+	before := processCPU(b)
 	for b.Loop() {
 		certified, err := CheckCSR(request, id)
 		if err != nil {
@@ -209,5 +211,15 @@ func BenchmarkIssue(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "csr/s")
+	b.ReportMetric(float64(b.N)/(processCPU(b)-before).Seconds(), "csr/s/core")
+}
+
+// processCPU is what this process has used of all processors, garbage collection included.
+func processCPU(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

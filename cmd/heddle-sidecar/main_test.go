@@ -71,7 +71,7 @@ type mesh struct {
 	plane        string // address
 }
 
-func startMesh(t *testing.T) *mesh {
+func startMesh(t testing.TB) *mesh {
 	t.Helper()
 	m := &mesh{ca: ca{must(identity.NewRoot(domain(), time.Now(), 0))}, tokens: attest.NewJoinTokens(nil), account: "web", pod: "web-1"}
 	m.signer = m.serve(t, func(ctx context.Context, l net.Listener) error {
@@ -93,7 +93,7 @@ func startMesh(t *testing.T) *mesh {
 	return m
 }
 
-func (m *mesh) serve(t *testing.T, run func(context.Context, net.Listener) error) string {
+func (m *mesh) serve(t testing.TB, run func(context.Context, net.Listener) error) string {
 	t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	ctx, stop := context.WithCancel(context.Background())
@@ -108,7 +108,7 @@ func (m *mesh) serve(t *testing.T, run func(context.Context, net.Listener) error
 	return l.Addr().String()
 }
 
-func (m *mesh) planeTLS(t *testing.T) *tls.Config {
+func (m *mesh) planeTLS(t testing.TB) *tls.Config {
 	k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	chain := must(m.ca.Issue(t.Context(), identity.Request{ID: must(identity.ID(domain(), "heddle-system", "heddle")), Key: k.Public()}))
 	return &tls.Config{
@@ -125,7 +125,7 @@ func (m *mesh) planeTLS(t *testing.T) *tls.Config {
 }
 
 // program is the built one: what it needs is measured on it.
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "heddle-sidecar")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput(); err != nil {
@@ -159,7 +159,7 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-func (m *mesh) start(t *testing.T, program string, more ...string) *process {
+func (m *mesh) start(t testing.TB, program string, more ...string) *process {
 	t.Helper()
 	dir := must(os.MkdirTemp("", "hdl")) // a unix socket's path is short
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -212,7 +212,7 @@ func (p *process) get(ctx context.Context, socket, path string) (string, int, er
 	return string(body), r.StatusCode, err
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
+func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !is() {
@@ -223,7 +223,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-func (p *process) awaitReady(t *testing.T) sidecar.Status {
+func (p *process) awaitReady(t testing.TB) sidecar.Status {
 	t.Helper()
 	var s sidecar.Status
 	eventually(t, "the agent is ready", func() bool {
@@ -354,6 +354,18 @@ func TestTheAgentEndsEnvoyFirstAndEndsWithIt(t *testing.T) {
 	})
 }
 
+// kib reads a line of the process's smaps_rollup.
+func (p *process) kib(t testing.TB, field string) int {
+	t.Helper()
+	for line := range strings.Lines(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Process.Pid))))) {
+		if words := strings.Fields(line); words[0] == field+":" {
+			return must(strconv.Atoi(words[1]))
+		}
+	}
+	t.Fatal("no " + field)
+	return 0
+}
+
 // maxAnonymous is what an agent may need of its own, in KiB.
 const maxAnonymous = 15 << 10
 
@@ -365,18 +377,9 @@ func TestAnIdleAgentIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer source.Close()
-	kib := func(field string) int {
-		t.Helper()
-		for line := range strings.Lines(string(must(os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Process.Pid))))) {
-			if words := strings.Fields(line); words[0] == field+":" {
-				return must(strconv.Atoi(words[1]))
-			}
-		}
-		t.Fatal("no " + field)
-		return 0
-	}
-	t.Logf("anonymous %d KiB, resident %d KiB", kib("Anonymous"), kib("Rss"))
-	if got := kib("Anonymous"); got > maxAnonymous {
+	got := p.kib(t, "Anonymous")
+	t.Logf("anonymous %d KiB, resident %d KiB", got, p.kib(t, "Rss"))
+	if got > maxAnonymous {
 		t.Errorf("it needs %d KiB of its own, and may need %d", got, maxAnonymous)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"strings"
@@ -27,7 +28,15 @@ import (
 
 var api = kubetest.New()
 
-func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(startersVariable) == "" {
+		os.Exit(api.Main(m))
+	}
+	if err := runStarters(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
 
 // clusterSigner is a signer that asks a real API server about real tokens of real pods.
 type clusterSigner struct {

@@ -2,6 +2,7 @@
 //
 //	servers   heddle  our xds.Server
 //	          floor   grpc-go sending one message that is marshalled already, the least that a push can cost
+//	          door    the whole control plane, where sidecars dial it: facts, translation and mutual TLS
 //	          stock   go-control-plane's server and snapshot cache, fed the same resources
 //	fleet     the proxies, with Envoy's rules of subscription, over a unix socket
 //	main      tells them what to do, in turns, and prints what it cost

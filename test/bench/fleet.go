@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -49,9 +50,10 @@ type key struct {
 
 // Group tells the fleet to connect.
 type Group struct {
-	Server, Socket string
-	Proxies        int
-	Echo           bool
+	Server, Address string
+	Proxies         int
+	Echo            bool
+	CA              *identity.Material // makes their certificates; nil: no TLS
 }
 
 // Totals are what a group's proxies have sent and received so far.
@@ -69,8 +71,12 @@ func (f *Fleet) Connect(g Group, _ *struct{}) error {
 		made.proxies = append(made.proxies, p)
 	}
 	for _, p := range made.proxies {
+		transport, err := credentialsFor(p.number, g.CA)
+		if err != nil {
+			return err
+		}
 		go func() {
-			err := p.run(context.Background(), g.Socket)
+			err := p.run(context.Background(), g.Address, transport)
 			fmt.Fprintf(os.Stderr, "proxy %d of %s: %v\n", p.number, g.Server, err)
 		}()
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/heddle-mesh/heddle/xds"
 )
 
+// perService are the types of which every Service has one.
+func perService() []xds.Type { return []xds.Type{xds.Listener, xds.Route, xds.Cluster, xds.Endpoints} }
+
 // heddle serves with our own server.
 type heddle struct {
 	store  *xds.Store
@@ -60,7 +63,7 @@ func (h *heddle) prepare(set []named, gone []string) ([]Wanted, error) {
 		want = append(want, Wanted{r.Type.URL(), r.Name, r.Version})
 	}
 	for _, name := range gone {
-		for _, t := range []xds.Type{xds.Listener, xds.Route, xds.Cluster, xds.Endpoints} {
+		for _, t := range perService() {
 			h.staged.Remove = append(h.staged.Remove, xds.Ref{Type: t, Name: name})
 			want = append(want, Wanted{Type: t.URL(), Name: name})
 		}

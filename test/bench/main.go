@@ -34,6 +34,8 @@ func run(o options, role string) error {
 		return obey("Server", &Server{backend: newHeddle()})
 	case "floor":
 		return obey("Server", &Server{backend: newFloor()})
+	case "door":
+		return obey("Server", &Door{})
 	case "stock":
 		return obey("Server", &Server{backend: newStock()})
 	default:
@@ -67,7 +69,7 @@ func measure(o options) error {
 		}
 	}()
 	var subjects []*subject
-	for _, role := range []string{"floor", "heddle", "stock"} {
+	for _, role := range []string{"floor", "heddle", "door", "stock"} {
 		if role == "stock" && !o.stock {
 			continue
 		}

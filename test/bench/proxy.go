@@ -8,7 +8,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -40,9 +40,9 @@ type response struct {
 }
 
 // run connects and takes what comes until ctx ends.
-func (p *proxy) run(ctx context.Context, socket string) error {
+func (p *proxy) run(ctx context.Context, address string, transport credentials.TransportCredentials) error {
 	const window = 1 << 20
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(1<<30)),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithReadBufferSize(8<<10), grpc.WithWriteBufferSize(4<<10))
@@ -122,7 +122,7 @@ func (p *proxy) follow(r *response) error {
 	case r.typ == xds.Listener:
 		return p.onListeners(r)
 	default:
-		for _, name := range r.names {
+		for _, name := range append(r.removed, r.names...) { // some listeners have their routes in them
 			delete(p.unrouted, name)
 		}
 		return p.confirm(r.typ, r.nonce)
@@ -215,7 +215,7 @@ func (p *proxy) send(r *discoveryv3.DeltaDiscoveryRequest) error {
 // node is the size of what an Envoy 1.40 says of itself: 61 KB, most of it the names of 516 extensions.
 func node(i int) *corev3.Node {
 	n := &corev3.Node{
-		Id: "team-" + strconv.Itoa(i%20) + "/service-" + strconv.Itoa(i), Cluster: "mesh",
+		Id: pod(i, 0).String(), Cluster: "mesh",
 		UserAgentName: "envoy",
 		Metadata:      &structpb.Struct{Fields: map[string]*structpb.Value{"pod": structpb.NewStringValue(strconv.Itoa(i))}},
 	}

@@ -4,13 +4,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net"
-	"os"
-	"runtime/debug"
-	"runtime/pprof"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/heddle-mesh/heddle/identity"
 )
 
 // Load tells a server what to hold.
@@ -18,6 +17,13 @@ type Load struct {
 	Socket              string
 	Services, Endpoints int
 	Profile             string // where to write CPU and allocation profiles; empty for nowhere
+}
+
+// Loaded is a server that holds it.
+type Loaded struct {
+	Idle    Usage
+	Address string             // for grpc.NewClient
+	CA      *identity.Material // who makes proxies' certificates; nil: no TLS
 }
 
 // Change is one change of the mesh.
@@ -41,14 +47,14 @@ type backend interface {
 
 // Server is the service that a server process offers to main.
 type Server struct {
+	process
 	backend   backend
 	endpoints int
-	profile   string
 	state     map[[2]string]string // version by type and name: what every proxy is to have
 }
 
 // Load fills the server and starts it.
-func (s *Server) Load(l Load, idle *Usage) error {
+func (s *Server) Load(l Load, loaded *Loaded) error {
 	s.endpoints, s.state = l.Endpoints, map[[2]string]string{}
 	var all []named
 	for i := range l.Services {
@@ -65,17 +71,8 @@ func (s *Server) Load(l Load, idle *Usage) error {
 		return err
 	}
 	go s.backend.register().Serve(listener)
-	if s.profile = l.Profile; s.profile != "" {
-		cpu, err := os.Create(s.profile + ".cpu")
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(cpu); err != nil {
-			return err
-		}
-	}
-	debug.FreeOSMemory()
-	*idle, err = usage()
+	loaded.Address = "unix:" + l.Socket
+	loaded.Idle, err = s.begin(l.Profile, s.backend.acks)
 	return err
 }
 
@@ -109,48 +106,6 @@ func (s *Server) stage(set []named, gone []string) ([]Wanted, error) {
 func (s *Server) Publish(_ struct{}, at *time.Time) error {
 	*at = time.Now()
 	return s.backend.publish()
-}
-
-// Usage says what the process has used, once it has got that many acknowledgements.
-func (s *Server) Usage(acks int, u *Usage) (err error) {
-	for deadline := time.Now().Add(time.Minute); s.backend.acks() < acks; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d acknowledgements after a minute", s.backend.acks(), acks)
-		}
-	}
-	*u, err = usage()
-	return err
-}
-
-// Trim gives memory that is not in use back to the system.
-func (s *Server) Trim(_ struct{}, u *Usage) (err error) {
-	debug.FreeOSMemory()
-	*u, err = usage()
-	return err
-}
-
-// Profile ends the profile of what was done so far, and names it.
-func (s *Server) Profile(what string, _ *struct{}) error {
-	if s.profile == "" {
-		return nil
-	}
-	pprof.StopCPUProfile()
-	allocs, err := os.Create(s.profile + "." + what + ".allocs")
-	if err != nil {
-		return err
-	}
-	defer allocs.Close()
-	if err := pprof.Lookup("allocs").WriteTo(allocs, 0); err != nil {
-		return err
-	}
-	if err := os.Rename(s.profile+".cpu", s.profile+"."+what+".cpu"); err != nil {
-		return err
-	}
-	cpu, err := os.Create(s.profile + ".cpu")
-	if err != nil {
-		return err
-	}
-	return pprof.StartCPUProfile(cpu)
 }
 
 // Digest stands for what every proxy is to have now.

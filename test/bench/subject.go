@@ -13,10 +13,11 @@ type subject struct {
 	fleet  *child
 	o      options
 
-	idle, connected, trimmed Usage
-	connect                  time.Duration // CPU, all proxies
-	endpoint, service        series
-	generation               int
+	loaded             Loaded
+	connected, trimmed Usage
+	connect            time.Duration // CPU, all proxies
+	endpoint, service  series
+	generation         int
 }
 
 // series is what changes of one kind cost.
@@ -39,11 +40,11 @@ func (s *subject) connectAll(socket string) error {
 	if s.o.profile != "" {
 		load.Profile = filepath.Join(s.o.profile, s.role)
 	}
-	if err := s.server.Call("Server.Load", load, &s.idle); err != nil {
+	if err := s.server.Call("Server.Load", load, &s.loaded); err != nil {
 		return err
 	}
-	before := s.idle
-	group := Group{Server: s.role, Socket: socket, Proxies: s.o.proxies, Echo: s.role == "floor"}
+	before := s.loaded.Idle
+	group := Group{Server: s.role, Address: s.loaded.Address, Proxies: s.o.proxies, Echo: s.role == "floor", CA: s.loaded.CA}
 	if err := s.fleet.Call("Fleet.Connect", group, &struct{}{}); err != nil {
 		return err
 	}
@@ -60,6 +61,9 @@ func (s *subject) connectAll(socket string) error {
 
 // turn makes the server's changes of one round.
 func (s *subject) turn(round int) error {
+	if s.role == "door" {
+		return nil // its changes are the core's
+	}
 	changes := s.o.changes
 	if s.role == "stock" {
 		changes = max(1, changes/5) // each takes it long enough to be measured by itself
@@ -136,7 +140,17 @@ func (s *subject) agree() error {
 	if err := s.server.Call("Server.Profile", "changes", &struct{}{}); err != nil {
 		return err
 	}
-	if s.role == "floor" {
+	switch s.role {
+	case "floor":
+		return nil
+	case "door": // each proxy has what is its pod's alone, so that no two are the same
+		var t Totals
+		if err := s.fleet.Call("Fleet.Totals", s.role, &t); err != nil {
+			return err
+		}
+		if least := s.o.proxies * s.o.services * len(perService()); t.Resources < least {
+			return fmt.Errorf("door: proxies have %d resources, and the Services alone are %d", t.Resources, least)
+		}
 		return nil
 	}
 	var digest string
