@@ -67,7 +67,8 @@ func (o *Operator) Handler() http.Handler {
 	return mux
 }
 
-func (o *Operator) facts(w http.ResponseWriter, _ *http.Request) {
+func (o *Operator) facts(w http.ResponseWriter, r *http.Request) {
+	o.signer.await(r.Context())
 	f, err := o.signer.Facts()
 	answer(w, f, err)
 }
@@ -87,6 +88,7 @@ func (o *Operator) joining(ctx context.Context, name string) (operator.Join, err
 	if !ok {
 		return operator.Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
 	}
+	o.signer.await(ctx)
 	pod, err := o.plane.Pod(ctx, key)
 	if err != nil {
 		return operator.Join{}, err

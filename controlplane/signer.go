@@ -23,6 +23,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/attest"
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
 )
 
@@ -206,14 +207,19 @@ const handshakePatience = 5 * time.Second
 // certificate is the door's. Who comes before there is one waits for it: sidecars that a restart has sent away come back
 // at once, and would stay away longer after each failure.
 func (s *Signer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.await(hello.Context())
+	return s.current.GetCertificate(hello)
+}
+
+// await waits for the beginning to be over: until there is a certificate, or for a while.
+func (s *Signer) await(ctx context.Context) {
 	enough := time.NewTimer(handshakePatience)
 	defer enough.Stop()
 	select {
 	case <-s.certified:
 	case <-enough.C:
-	case <-hello.Context().Done():
+	case <-ctx.Done():
 	}
-	return s.current.GetCertificate(hello)
 }
 
 // use puts a certificate of the door in use.
@@ -227,7 +233,7 @@ func (s *Signer) use() func(*tls.Certificate) {
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {
-	group, running := errgroup.WithContext(ctx)
+	group, running := errgroup.WithContext(kube.LogLibrary(ctx, s.log()))
 	renewer := identity.NewRenewer(identity.RenewerOptions{
 		Fetch: s.certify, Use: s.use(),
 		Failed: func(err error, retry time.Duration) {

@@ -87,7 +87,7 @@ func (c *Cluster) Status() Status {
 // Run watches until ctx ends. It fails if the API server refuses the credentials or a right that is needed before
 // everything was listed once; what happens later is logged and tried again. Call it once.
 func (c *Cluster) Run(ctx context.Context, out func([]model.Event)) error {
-	ctx, cancel := context.WithCancel(klog.NewContext(ctx, c.klogger()))
+	ctx, cancel := context.WithCancel(LogLibrary(ctx, c.options.Log))
 	defer cancel()
 	failed := make(chan error, len(c.kinds))
 	var reflectors sync.WaitGroup
@@ -144,10 +144,9 @@ func (c *Cluster) follow(ctx context.Context, k kind) error {
 // refused says that an error will not go away by trying again.
 func refused(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) }
 
-// klogger brings client-go's own log lines into ours, for those who ask for debug.
-func (c *Cluster) klogger() klog.Logger {
-	log := c.options.Log
-	return funcr.New(func(prefix, args string) {
-		log.Debug().Str("library", "client-go").Str("reflector", prefix).Msg(args)
-	}, funcr.Options{})
+// LogLibrary brings client-go's own log lines of what runs with the context into ours, for those who ask for debug.
+func LogLibrary(ctx context.Context, log zerolog.Logger) context.Context {
+	return klog.NewContext(ctx, funcr.New(func(prefix, args string) {
+		log.Debug().Str("library", "client-go").Str("logger", prefix).Msg(args)
+	}, funcr.Options{}))
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": eventually},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"eventually": eventually, "given-ca": givenCA},
 	})
 }
 

@@ -5,14 +5,11 @@ package documents
 import (
 	"bufio"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -29,75 +26,52 @@ func TestCommandsInTheDocumentsWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	ran := 0
+	var running *plane // of the file
 	for _, c := range commands(t) {
 		ran++
-		word, rest, _ := strings.Cut(c.text, " ")
-		switch {
-		case word == "make":
-			if target := strings.Fields(rest)[0]; !regexp.MustCompile(`(?m)^` + target + `:`).Match(makefile) {
-				t.Errorf("%s: make has no target %s", c.file, target)
-			}
-		case word == "bin/heddle" && strings.HasPrefix(rest, "serve"):
-			serve(t, dir, c)
-		case word == "bin/heddle":
-			if out, err := c.in(t.Context(), dir).CombinedOutput(); err != nil {
-				t.Errorf("%s: %s: %v\n%s", c.file, c.text, err, out)
-			}
-		case word == "go":
-			for _, arg := range strings.Fields(rest) {
-				if strings.HasPrefix(arg, "./") && !exists(filepath.Join(root, strings.TrimSuffix(arg, "/..."))) {
-					t.Errorf("%s: %s: there is no %s", c.file, c.text, arg)
-				}
-			}
-		case word == "git":
-		default:
-			t.Errorf("%s: %s: this test does not know how to check it", c.file, c.text)
+		serves := strings.HasPrefix(c.text, "bin/heddle serve")
+		if running != nil && (serves || running.file != c.file) {
+			running.end(t)
+			running = nil
 		}
+		if serves {
+			running = serve(t, dir, c)
+		} else {
+			check(t, dir, string(makefile), c)
+		}
+	}
+	if running != nil {
+		running.end(t)
 	}
 	if ran < 5 {
 		t.Errorf("found only %d commands", ran)
 	}
 }
 
-// serve runs a control plane until its socket answers, ends it, and wants nothing left of it.
-func serve(t *testing.T, dir string, c command) {
+// check runs a command, or looks whether what it names is there.
+func check(t *testing.T, dir, makefile string, c command) {
 	t.Helper()
-	i := slices.Index(strings.Fields(c.text), "--socket")
-	if i < 0 {
-		t.Fatalf("%s: %s: names no --socket", c.file, c.text)
-	}
-	socket := filepath.Join(dir, strings.Fields(c.text)[i+1])
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := c.in(ctx, dir)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if c, err := net.Dial("unix", socket); err == nil {
-			c.Close()
-			break
+	word, rest, _ := strings.Cut(c.text, " ")
+	switch {
+	case word == "make":
+		if target := strings.Fields(rest)[0]; !regexp.MustCompile(`(?m)^` + target + `:`).MatchString(makefile) {
+			t.Errorf("%s: make has no target %s", c.file, target)
 		}
-		select {
-		case err := <-ended:
-			t.Fatalf("%s: %s: ended by itself: %v\n%s", c.file, c.text, err, out.String())
-		case <-tick.C:
+	case word == "bin/heddle" && strings.HasPrefix(rest, "sidecar"):
+		startSidecar(t, dir, c)
+	case word == "bin/heddle":
+		if out, err := c.in(t.Context(), dir).CombinedOutput(); err != nil {
+			t.Errorf("%s: %s: %v\n%s", c.file, c.text, err, out)
 		}
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("%s: %s: ended by SIGTERM with %v\n%s", c.file, c.text, err, out.String())
-	}
-	if exists(socket) {
-		t.Errorf("%s: %s: left its socket behind", c.file, c.text)
+	case word == "go":
+		for _, arg := range strings.Fields(rest) {
+			if strings.HasPrefix(arg, "./") && !exists(filepath.Join(root, strings.TrimSuffix(arg, "/..."))) {
+				t.Errorf("%s: %s: there is no %s", c.file, c.text, arg)
+			}
+		}
+	case word == "git":
+	default:
+		t.Errorf("%s: %s: this test does not know how to check it", c.file, c.text)
 	}
 }
 
@@ -140,8 +114,9 @@ type command struct{ file, text string }
 func (c command) in(ctx context.Context, dir string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "bash", "-c", "exec "+c.text)
 	cmd.Dir = dir
-	// The port for probes may be taken on this machine.
-	cmd.Env = append(os.Environ(), "HEDDLE_LISTEN=127.0.0.1:0", "XDG_STATE_HOME="+filepath.Join(dir, "state"))
+	// The ports may be taken on this machine.
+	cmd.Env = append(os.Environ(), "HEDDLE_LISTEN=127.0.0.1:0", "HEDDLE_SIDECARS=127.0.0.1:0", "HEDDLE_SIGNER=127.0.0.1:0",
+		"XDG_STATE_HOME="+filepath.Join(dir, "state"))
 	return cmd
 }
 
@@ -205,7 +180,7 @@ func workspace(t *testing.T) string {
 	if err := os.Symlink(examples, filepath.Join(dir, "examples")); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "heddle"), "./cmd/heddle")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin")+"/", "./cmd/...")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
