@@ -66,7 +66,7 @@ func (s *subject) turn(round int) error {
 	}
 	changes := s.o.changes
 	if s.role == "stock" {
-		changes = max(1, changes/5) // each takes it long enough to be measured by itself
+		changes = max(1, changes/20) // each takes it long enough to be measured by itself, and all of them must end in time
 	}
 	for i := range changes {
 		s.generation++
