@@ -68,6 +68,7 @@ func (r Replica) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.Plane.ConnectionAge = ConnectionAge(r.Lifetime)
 	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
 	return Whole{New(r.Plane), signer, operator}.Run(ctx)
 }
