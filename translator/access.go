@@ -58,7 +58,7 @@ func (c compiler) deny(a *model.Access) *rbacv3.RBAC {
 	}
 	out := &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{}}
 	for _, r := range a.Deny {
-		addPolicy(out, r.Code, c.policy(r, deniedMethods, deniedPath))
+		addPolicy(out, r.Code, c.policy(r, deniedMethods, deniedPaths))
 	}
 	return out
 }
@@ -76,7 +76,7 @@ func (c compiler) allow(a *model.Access) *rbacv3.RBAC {
 		if c.tcp && r.HTTPOnly() {
 			continue // what it asks for nobody can show
 		}
-		addPolicy(out, r.Code, c.policy(r, allowedMethods, allowedPath))
+		addPolicy(out, r.Code, c.policy(r, allowedMethods, allowedPaths))
 	}
 	return out
 }
@@ -94,17 +94,13 @@ func addPolicy(out *rbacv3.RBAC, code string, p *rbacv3.Policy) {
 
 // policy renders one rule. On TCP a rule to deny counts without what it says of requests: what cannot be looked at
 // might be what it is about.
-func (c compiler) policy(r model.AccessRule, methods func([]string) *rbacv3.Permission, path func(model.AccessPath) *rbacv3.Permission) *rbacv3.Policy {
+func (c compiler) policy(r model.AccessRule, methods func([]string) *rbacv3.Permission, paths func([]model.AccessPath) *rbacv3.Permission) *rbacv3.Policy {
 	var all []*rbacv3.Permission
 	if len(r.Methods) > 0 && !c.tcp {
 		all = append(all, methods(r.Methods))
 	}
 	if len(r.Paths) > 0 && !c.tcp {
-		var paths []*rbacv3.Permission
-		for _, p := range r.Paths {
-			paths = append(paths, path(p))
-		}
-		all = append(all, orRules(paths...))
+		all = append(all, paths(r.Paths))
 	}
 	return &rbacv3.Policy{Permissions: []*rbacv3.Permission{andRules(all...)}, Principals: c.principals(r.From)}
 }
@@ -175,13 +171,43 @@ func alternatives(values []string) string {
 	return strings.Join(quoted, "|")
 }
 
-// allowedPath matches a path as it was written. Some servers drop what follows a semicolon before they follow the two
-// dots in "/public/..;/admin".
-func allowedPath(p model.AccessPath) *rbacv3.Permission {
-	if !p.Prefix {
-		return onPath(exact(p.Path))
+// allowedPaths matches a path as it was written, and below a prefix only one that cannot be taken for another.
+func allowedPaths(paths []model.AccessPath) *rbacv3.Permission {
+	var any, below []*rbacv3.Permission
+	for _, p := range paths {
+		if p.Prefix {
+			below = append(below, onPath(hasPrefix(p.Path)))
+		} else {
+			any = append(any, onPath(exact(p.Path)))
+		}
 	}
-	return andRules(onPath(hasPrefix(p.Path)), notRule(onPath(contains("/..;"))))
+	if len(below) > 0 {
+		any = append(any, andRules(orRules(below...), notRule(orRules(ambiguousPath()...))))
+	}
+	return orRules(any...)
+}
+
+// deniedPaths matches a path that is, or may be taken for, one of these.
+func deniedPaths(paths []model.AccessPath) *rbacv3.Permission {
+	var any []*rbacv3.Permission
+	for _, p := range paths {
+		any = append(any, deniedPath(p))
+	}
+	return orRules(append(any, ambiguousPath()...)...)
+}
+
+// ambiguousPath matches a path of which servers make different ones. Some read two slashes as one, or what stands before
+// the second as a host; some read the others as slashes; some drop what follows a semicolon before they follow the two
+// dots in "/public/..;/admin". All but the last are merged or answered 400 by guardPaths, but not on a connection from
+// before there was a rule on paths: rules count there at once, while it keeps its filter chain until that is drained.
+func ambiguousPath() []*rbacv3.Permission {
+	var any []*rbacv3.Permission
+	for _, part := range []string{"//", `\`, "%2f", "%5c", "/..;"} {
+		m := contains(part)
+		m.IgnoreCase = part[0] == '%'
+		any = append(any, onPath(m))
+	}
+	return any
 }
 
 // deniedPath matches a path in every spelling that a server may take for it: percent-encoded where Envoy leaves that as
@@ -210,7 +236,7 @@ func deniedPath(p model.AccessPath) *rbacv3.Permission {
 	default:
 		b.WriteString(pathParameters)
 	}
-	return onPath(matches(b.String() + `|.*/\.\.;.*`))
+	return onPath(matches(b.String()))
 }
 
 const (

@@ -193,10 +193,14 @@ func (r random) call() call {
 	if c.overrideIsPresent = r.IntN(4) == 0; c.overrideIsPresent {
 		c.override = pick(r, "", "put", "DELETE", "GET, PUT", "xget", "POST")
 	}
+	c.old = r.IntN(4) == 0
 	for range 1 + r.IntN(3) {
 		c.path += "/" + pick(r, "", "a", "a", "b", "ab", "a@b", "a%40b", "a.b", "aXb", "c%25", "c", "A", "a;x", ";x", ";", ".;x", "..;", "..;x", "%3b")
+		if c.old {
+			c.path += pick(r, "", "", "", "%2f", "%2F..", "%5ca", "%5C", `\b`)
+		}
 	}
-	for i := 0; i+1 < len(c.path); i++ { // as a sidecar leaves a path
+	for i := 0; i+1 < len(c.path) && !c.old; i++ { // as a sidecar with rules on paths leaves one
 		if c.path[i:i+2] == "//" {
 			c.path, i = c.path[:i]+c.path[i+1:], i-1
 		}

@@ -184,6 +184,9 @@ func matchString(m *matcherv3.StringMatcher, s string) bool {
 	case *matcherv3.StringMatcher_Prefix:
 		return strings.HasPrefix(s, p.Prefix)
 	case *matcherv3.StringMatcher_Contains:
+		if m.IgnoreCase {
+			return strings.Contains(strings.ToLower(s), strings.ToLower(p.Contains))
+		}
 		return strings.Contains(s, p.Contains)
 	case *matcherv3.StringMatcher_SafeRegex:
 		return expression(p.SafeRegex.Regex).MatchString(s)

@@ -21,7 +21,8 @@ type written struct {
 type call struct {
 	port              uint16 // of the container
 	namespace, sa     string // empty: plain text
-	method, path      string // path as a sidecar normalises it, with query
+	method, path      string // path as a sidecar leaves it, with query
+	old               bool   // the connection is from before there were rules on paths: slashes come as they were sent
 	override          string
 	overrideIsPresent bool
 }
@@ -177,18 +178,25 @@ func matchesPaths(patterns []policy.PathPattern, c call, deny bool) bool {
 	path, _, _ := strings.Cut(c.path, "?")
 	return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p policy.PathPattern) bool {
 		pattern, prefix := strings.CutSuffix(string(p), "*")
-		dots := strings.Contains(path, "/..;")
+		unclear := strings.Contains(path, "/..;") || c.old && holdsOtherSlashes(path)
 		seen, want := path, pattern
 		if deny {
 			seen, want = asServersSee(path), decoded(pattern)
 		}
 		switch {
-		case deny && dots:
+		case deny && unclear:
 			return true
 		case prefix:
-			return strings.HasPrefix(seen, want) && !dots
+			return strings.HasPrefix(seen, want) && !unclear
 		}
 		return seen == want
+	})
+}
+
+// holdsOtherSlashes says that a path has slashes which a sidecar merges, or refuses to take, where there are rules on paths.
+func holdsOtherSlashes(path string) bool {
+	return slices.ContainsFunc([]string{"//", "%2F", "%5C", `\`}, func(s string) bool {
+		return strings.Contains(strings.ToUpper(path), s)
 	})
 }
 

@@ -43,7 +43,9 @@ func newGuarded(t testing.TB) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(g.answer)}
+	server := &http.Server{Handler: http.HandlerFunc(g.answer), Protocols: &http.Protocols{}}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // a request over HTTP/2 is handed on over HTTP/2
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
