@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
@@ -33,6 +35,13 @@ const DefaultNamespace = "heddle-system"
 
 // DefaultTrustDomain is the one of identities where no other is given.
 const DefaultTrustDomain = "cluster.local"
+
+// ConnectionAge is how old HTTP connections between sidecars may become where leaves live so long (0:
+// identity.DefaultLifetime): an hour, or a quarter of a shorter life. Envoy keeps a connection whose certificates have
+// expired, so it is this that ends it.
+func ConnectionAge(leaf time.Duration) time.Duration {
+	return min(mesh.DefaultConnectionAge, cmp.Or(leaf, identity.DefaultLifetime)/4)
+}
 
 // Source says what Kubernetes, or a folder in its place, holds. Run hands batches to out from one goroutine, with one
 // Synced event after everything that was there at the start.
@@ -73,6 +82,9 @@ type Options struct {
 	// Unredirected honours what a sidecar without redirection says that it binds. Only for --manifests: nothing that
 	// a sidecar says of itself decides anything in a cluster.
 	Unredirected bool
+	// ConnectionAge is how old an HTTP connection between sidecars may become before it is replaced; default 1 hour. See
+	// [ConnectionAge].
+	ConnectionAge time.Duration
 	// StreamAge is how long a sidecar's stream lasts, 10 % more or less by chance, before the sidecar connects again, to
 	// another replica maybe; default 30 min.
 	StreamAge time.Duration
@@ -169,6 +181,7 @@ func (p *Plane) serve(ctx context.Context) error {
 	}
 	state := mesh.New(mesh.Options{
 		Namespace: p.options.Namespace, TrustDomain: p.options.TrustDomain.Name(), Saved: saved, Unredirected: p.options.Unredirected,
+		ConnectionAge: p.options.ConnectionAge,
 	})
 	p.publisher = newPublisher(state, p.store, p.metrics, p.log)
 

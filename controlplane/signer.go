@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -39,6 +40,8 @@ type SignerOptions struct {
 	Namespace   string                                           // the control plane's own; default DefaultNamespace
 	Listener    net.Listener                                     // closed when the signer ends
 	Lifetime    time.Duration                                    // of leaves; default identity.DefaultLifetime
+	TokenLife   time.Duration                                    // of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew        time.Duration                                    // how far clocks may differ; default 1 minute
 	First       func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
 	Registry    prometheus.Registerer                            // nil: nobody reads the metrics
 	Log         zerolog.Logger
@@ -128,7 +131,9 @@ func (s *Signer) ownExpiry() float64 {
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{Leaf: s.options.Lifetime, Token: identity.DefaultTokenLifetime},
+		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{
+			Leaf: s.options.Lifetime, Token: cmp.Or(s.options.TokenLife, identity.DefaultTokenLifetime), Slack: s.options.Skew,
+		},
 		Observe: s.observe, Log: s.log(),
 	}
 }
@@ -152,7 +157,7 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 
 func (s *Signer) serviceOptions() service.Options {
 	return service.Options{
-		ID: s.id, Authorities: s.keeper, Connected: s.connected, Lifetime: s.options.Lifetime,
+		ID: s.id, Authorities: s.keeper, Connected: s.connected, Lifetime: s.options.Lifetime, TokenLife: s.options.TokenLife,
 		Issuers: func() []*identity.Authority { return s.keeper.Authorities() }, Progress: func() any { return s.keeper.Progress() },
 		Registry: s.options.Registry, Log: s.log(),
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 )
@@ -38,17 +39,20 @@ func (w Whole) Run(ctx context.Context) error {
 
 // Replica is what one process does in a cluster.
 type Replica struct {
-	Plane    Options // its Door is set here
-	Client   kubernetes.Interface
-	Identity string        // among the replicas: the pod's name
-	Sidecars string        // address where sidecars get their configuration
-	Signer   string        // address where they get their identities
-	Operator string        // path of the operator's socket
-	Lifetime time.Duration // of certificates
+	Plane    Options              // its Door is set here
+	Client   kubernetes.Interface // see ClusterOptions
+	Identity string               // among the replicas: the pod's name
+	Sidecars string               // address where sidecars get their configuration
+	Signer   string               // address where they get their identities
+	Operator string               // path of the operator's socket
+	Lifetime time.Duration        // of certificates
 }
 
 // Run opens the addresses and serves until ctx ends.
 func (r Replica) Run(ctx context.Context) error {
+	if r.Plane.Registry == nil {
+		r.Plane.Registry = prometheus.NewRegistry()
+	}
 	signing, err := net.Listen("tcp", r.Signer)
 	if err != nil {
 		return fmt.Errorf("listening for what sidecars ask the signer: %w; choose another --signer", err)
@@ -68,6 +72,7 @@ func (r Replica) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.Plane.ConnectionAge = ConnectionAge(r.Lifetime)
 	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
 	return Whole{New(r.Plane), signer, operator}.Run(ctx)
 }

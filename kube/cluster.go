@@ -74,8 +74,16 @@ func NewCluster(o ClusterOptions) (*Cluster, error) {
 	return &Cluster{options: o, client: client, link: link, queue: newQueue(len(kinds)), kinds: kinds}, nil
 }
 
-// Client is of the same API server.
-func (c *Cluster) Client() kubernetes.Interface { return c.client }
+// Unlimited gives a client of the same API server that has no limit of its own on requests, for whoever has another.
+func (c *Cluster) Unlimited() (kubernetes.Interface, error) {
+	config := rest.CopyConfig(c.options.Config)
+	config.QPS = -1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of API server %s: %w", config.Host, err)
+	}
+	return client, nil
+}
 
 // Status says whether the API server answers.
 func (c *Cluster) Status() Status {

@@ -27,12 +27,15 @@ import (
 type Options struct {
 	// Dir is a directory of this mesh's own, where its sockets are: its path must be short.
 	Dir      string
-	Plane    controlplane.Options // its Door and Unredirected are set here
-	CA       string               // directory of the CA; default: one in Dir
-	Signer   string               // loopback address of the signer; default 127.0.0.1:0
-	Sidecars string               // loopback address that sidecars dial; default 127.0.0.1:0
-	Operator string               // path of the operator socket; empty: none
-	Lifetime time.Duration        // of certificates; default identity.DefaultLifetime
+	Plane    controlplane.Options                             // its Door and Unredirected are set here
+	CA       string                                           // directory of the CA; default: one in Dir
+	Signer   string                                           // loopback address of the signer; default 127.0.0.1:0
+	Sidecars string                                           // loopback address that sidecars dial; default 127.0.0.1:0
+	Operator string                                           // path of the operator socket; empty: none
+	Lifetime time.Duration                                    // of certificates; default identity.DefaultLifetime
+	Tokens   time.Duration                                    // the life of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew     time.Duration                                    // how far clocks may differ; default 1 minute
+	First    func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
 	Log      zerolog.Logger
 }
 
@@ -74,12 +77,13 @@ func New(o Options) (*Mesh, error) {
 	}
 	m.signer, err = controlplane.NewFilesSigner(controlplane.SignerOptions{
 		TrustDomain: o.Plane.TrustDomain, Namespace: o.Plane.Namespace, Listener: listener, Lifetime: o.Lifetime,
+		TokenLife: o.Tokens, Skew: o.Skew, First: o.First,
 		Registry: o.Plane.Registry, Log: o.Log,
 	}, o.CA)
 	if err != nil {
 		return nil, err
 	}
-	o.Plane.Unredirected = true
+	o.Plane.Unredirected, o.Plane.ConnectionAge = true, controlplane.ConnectionAge(o.Lifetime)
 	o.Plane.Door = controlplane.Door{Listener: m.door, TLS: m.signer.TLS()}
 	m.plane = controlplane.New(o.Plane)
 	return m, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"time"
 
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
@@ -14,6 +15,9 @@ import (
 
 // trustDomain is whose identities sidecars have unless Options say otherwise.
 const trustDomain = "cluster.local"
+
+// DefaultConnectionAge is how old an HTTP connection between sidecars may become before it is replaced.
+const DefaultConnectionAge = time.Hour
 
 // clusterDomain is the DNS suffix of Services unless the cluster was set up otherwise.
 const clusterDomain = "cluster.local"
@@ -72,6 +76,7 @@ func (j *join) settings(l level) *model.Settings {
 		RefuseUnknown:    builtin.UnknownDestinations == policy.UnknownRefuse,
 		ClusterDomain:    clusterDomain,
 		TrustDomain:      cmp.Or(j.state.options.TrustDomain, trustDomain),
+		ConnectionAge:    cmp.Or(j.state.options.ConnectionAge, DefaultConnectionAge),
 		Origins:          map[model.Field]model.Origin{},
 	}
 	take := func(src source, f model.Field) bool {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
@@ -9,9 +10,11 @@ import (
 
 // Options say what a State starts from.
 type Options struct {
-	Namespace   string              // the control plane's own, where mesh-wide policy lives
-	TrustDomain string              // default cluster.local
-	Saved       []model.SavedPolicy // what Changes.Save said before a restart
+	Namespace   string // the control plane's own, where mesh-wide policy lives
+	TrustDomain string // default cluster.local
+	// ConnectionAge is how old an HTTP connection between sidecars may become; default DefaultConnectionAge.
+	ConnectionAge time.Duration
+	Saved         []model.SavedPolicy // what Changes.Save said before a restart
 	// Unredirected says that sidecars bind listeners themselves, each at the last two bytes of its destination's address:
 	// of two Services that have these in common only one can be called.
 	Unredirected bool

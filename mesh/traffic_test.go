@@ -61,7 +61,7 @@ func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
 		t.Error("two Services without policies do not share their Traffic")
 	}
 	want(t, "settings", s.Settings(), &model.Settings{
-		DetectionTimeout: 100 * time.Millisecond, TrustDomain: "cluster.local", ClusterDomain: "cluster.local", Origins: map[model.Field]model.Origin{},
+		DetectionTimeout: 100 * time.Millisecond, TrustDomain: "cluster.local", ClusterDomain: "cluster.local", ConnectionAge: time.Hour, Origins: map[model.Field]model.Origin{},
 	})
 }
 

@@ -56,6 +56,7 @@ type Settings struct {
 	RefuseUnknown    bool          // destinations that are no Service: refuse instead of pass through
 	TrustDomain      string        // of the identities of all sidecars; default cluster.local
 	ClusterDomain    string        // DNS suffix of Services; default cluster.local
+	ConnectionAge    time.Duration // of an HTTP connection between sidecars, before it is replaced; default 1 hour
 	Origins          map[Field]Origin
 }
 

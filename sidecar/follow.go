@@ -82,14 +82,14 @@ func pause(failures int, chance float64) time.Duration {
 func (a *Agent) poll(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	_, b, _ := a.docs.current()
+	shown, b, _ := a.docs.current()
 	after, taken := identity.Fingerprint(b), a.taken()
 	news := make(chan struct{})
 	go func() { // ends with ctx, which ends when poll returns
 		for {
-			_, _, documents := a.docs.current()
+			c, _, documents := a.docs.current()
 			secrets := a.sds.Changed()
-			if a.taken() != taken {
+			if a.taken() != taken || c != shown && a.uses(c) {
 				close(news)
 				stop()
 				return
@@ -118,6 +118,12 @@ func (a *Agent) poll(ctx context.Context) error {
 		a.sayBundle("signer")
 	}
 	return err
+}
+
+// uses says whether a certificate is in use here. The signer waits with a rotation for the report of that, which is the
+// certificate of the connection that asks.
+func (a *Agent) uses(c *certificate) bool {
+	return a.o.Proxy == nil || a.sds.Taken(bootstrap.CertificateSecret) == c.version()
 }
 
 // taken is the fingerprint of the bundle that is in use here: what Envoy has accepted, or without an Envoy what the

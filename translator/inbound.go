@@ -192,6 +192,10 @@ func mutual(s *model.Settings, c *listenerv3.FilterChain, callers []*matcherv3.S
 
 // inboundHTTP lets anybody in that proves to be of the mesh: who may call is decided for each request.
 func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificate) *listenerv3.FilterChain {
+	var age time.Duration
+	if caller == callerProved {
+		age = s.ConnectionAge
+	}
 	chain := httpChain(httpOptions{
 		prefix:  inboundName(p.Number),
 		routes:  rds(inboundName(p.Number)),
@@ -201,6 +205,7 @@ func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificat
 		reply:   inboundReplies(),
 		caller:  caller,
 		guarded: rulesOnPaths(p),
+		age:     age,
 	})
 	if caller == callerProved {
 		mutual(s, chain, nil)

@@ -10,6 +10,7 @@ import (
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -99,7 +100,8 @@ type httpOptions struct {
 	remove  []string             // prefixes of request headers that nobody may send here
 	reply   *hcmv3.LocalReplyConfig
 	caller  clientCertificate
-	guarded bool // rules on paths stand here that nobody may get around
+	guarded bool          // rules on paths stand here that nobody may get around
+	age     time.Duration // after which the connection is replaced; zero: never
 }
 
 // clientCertificate says what an application is told of who called, in x-forwarded-client-cert. What a caller sends
@@ -143,6 +145,9 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 	if o.guarded {
 		guardPaths(m)
 	}
+	if o.age > 0 {
+		replaceAfter(m, o.age)
+	}
 	if o.inline != nil {
 		m.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: o.inline}
 	} else {
@@ -164,6 +169,17 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 func guardPaths(m *hcmv3.HttpConnectionManager) {
 	m.MergeSlashes = true
 	m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_REJECT_REQUEST
+}
+
+// replaceAfter bounds how long a connection goes on after the certificates of its handshake: nobody looks at these again.
+// The caller is told not to use it any more, which fails no request: by GOAWAY over HTTP/2, with 5 s for what is on its
+// way, and with the next answer over HTTP/1.1. What is under way then ends when it ends; the connection stays as long.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/core/v3/protocol.proto#config-core-v3-httpprotocoloptions
+func replaceAfter(m *hcmv3.HttpConnectionManager, age time.Duration) {
+	m.CommonHttpProtocolOptions.MaxConnectionDuration = duration(age)
+	// Up to a tenth more: connections that began together, after an outage, must not end together.
+	m.CommonHttpProtocolOptions.MaxConnectionDurationJitter = &typev3.Percent{Value: 10}
+	m.Http1SafeMaxConnectionDuration = true
 }
 
 const (

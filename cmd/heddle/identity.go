@@ -115,7 +115,8 @@ goes on within seconds, and nothing else happens.
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !yes {
-				return errors.New(recoveryCosts + "\n\nNothing was done. Repeat it with --yes if you want that")
+				fmt.Fprintln(cmd.ErrOrStderr(), recoveryCosts)
+				return errors.New("nothing was done; repeat it with --yes if you want that")
 			}
 			if err := f.client().Call(cmd.Context(), http.MethodPost, operator.RecoverPath, nil, nil); err != nil {
 				return err

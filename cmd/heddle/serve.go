@@ -200,8 +200,12 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 	if err != nil {
 		return fmt.Errorf("choosing a name among the replicas: %w", err)
 	}
+	client, err := cluster.Unlimited()
+	if err != nil {
+		return err
+	}
 	r := controlplane.Replica{
-		Plane: o, Client: cluster.Client(), Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Plane: o, Client: client, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -33,10 +34,11 @@ import (
 // setting is all that a control plane must know of a test, in a form that another process can read.
 type setting struct {
 	Kubeconfig string
-	Namespace  string       // the one that the test is about; nothing of others is seen
-	System     string       // the control plane's own
-	Network    netip.Prefix // where pods really are
-	Replica    byte         // which of the control planes that share a CA
+	Namespace  string        // the one that the test is about; nothing of others is seen
+	System     string        // the control plane's own
+	Network    netip.Prefix  // where pods really are
+	Replica    byte          // which of the control planes that share a CA
+	Leaf       time.Duration // the life of certificates; 0: the default
 }
 
 // Addresses of the control plane. They are in the test's own network, so that one that was killed finds them free.
@@ -78,11 +80,12 @@ func (s setting) whole(o controlplane.Options) (controlplane.Whole, error) {
 		return controlplane.Whole{}, err
 	}
 	signer, err := controlplane.NewClusterSigner(controlplane.SignerOptions{
-		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Registry: o.Registry, Log: o.Log,
+		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Lifetime: s.Leaf, Registry: o.Registry, Log: o.Log,
 	}, controlplane.ClusterOptions{Client: client, Identity: fmt.Sprint("replica-", s.Replica)})
 	if err != nil {
 		return controlplane.Whole{}, err
 	}
+	o.ConnectionAge = controlplane.ConnectionAge(s.Leaf)
 	o.Door = controlplane.Door{Listener: door, TLS: signer.TLS()}
 	return controlplane.Whole{Plane: controlplane.New(o), Signer: signer}, nil
 }

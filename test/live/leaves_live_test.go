@@ -1,0 +1,62 @@
+package live
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// startWithLeaves gives a world whose certificates live so long.
+func startWithLeaves(t testing.TB, leaf time.Duration) *world {
+	t.Helper()
+	return startWith(t, func(w *world) *plane {
+		w.Leaf = leaf
+		return w.serve()
+	})
+}
+
+// Not parallel to any other test: all use this API server. Leaves of a minute are renewed after 24 to 36 s, so that
+// the API server is away when they should be: it is it that reviews the tokens.
+func TestNoRequestFailsThoughTheAPIServerIsAwayWhenLeavesAreDue(t *testing.T) {
+	w := startWithLeaves(t, time.Minute)
+	one := w.pod("catalog-1")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	load := w.load(catalog)
+	load.next(10 * rate)
+
+	api.Kill(t)
+	load.next(20 * rate)
+	api.Resume(t)
+
+	load.next(rate)
+	load.finish()
+}
+
+func TestAMeshWhoseLeavesHaveExpiredHealsByItselfWhenTheControlPlaneReturns(t *testing.T) {
+	t.Parallel() // it mostly waits
+	w := startWithLeaves(t, 12*time.Second)
+	one := w.pod("catalog-1")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	w.answers(catalog)
+
+	w.plane.stop()
+	begin := time.Now()
+	eventually(t, "requests fail", func() bool {
+		a := w.ask(catalog)
+		if !a.ok() && a.status != http.StatusServiceUnavailable {
+			t.Errorf("%v; want 200 or 503", a)
+		}
+		return !a.ok()
+	})
+	t.Logf("requests fail %v after the control plane went", time.Since(begin).Round(time.Millisecond))
+
+	begin = time.Now()
+	w.plane = w.serve()
+	w.answers(catalog)
+	t.Logf("all is well %v after it came back", time.Since(begin).Round(time.Millisecond))
+	load := w.load(catalog)
+	load.next(2 * rate)
+	load.finish()
+}

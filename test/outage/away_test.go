@@ -1,0 +1,123 @@
+package outage
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/heddle-mesh/heddle/controlplane"
+)
+
+func TestNoRequestFailsWhileTheControlPlaneIsAwayForTwentySeconds(t *testing.T) {
+	t.Parallel()
+	m := start(t, options{leaf: 2 * time.Minute})
+	load := m.web.load(t, full)
+	load.more(2 * time.Second)
+	m.stop()
+	load.more(20 * time.Second)
+	m.restart()
+	load.more(2 * time.Second)
+	load.finish()
+	for _, p := range []*pod{m.web, m.shop} {
+		p.wantSignedBy(t, m.keeper(), m.signer())
+	}
+}
+
+// TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText goes by the ports of catalog, which take plain
+// text as well: a sidecar that fell back to it would be answered.
+func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *testing.T) {
+	t.Parallel()
+	const leaf = 12 * time.Second
+	m := start(t, options{leaf: leaf})
+	url := "http://" + m.web.service(portHTTP) + "/"
+	raw, err := net.Dial("tcp", m.web.service(portTCP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	if err := exchange(raw, 1); err != nil {
+		t.Fatal(err)
+	}
+	before := m.shop.requests.Load()
+
+	m.stop()
+	expired := m.shop.shown(t)[0].NotAfter
+	if other := m.web.shown(t)[0].NotAfter; other.Before(expired) {
+		expired = other
+	}
+	c := httpClient(t2)
+	defer c.CloseIdleConnections()
+	answered := 0
+	for time.Now().Before(expired.Add(-time.Second)) {
+		if err := get(c, url); err != nil {
+			t.Fatalf("%v before the first leaf expires: %v", time.Until(expired), err)
+		}
+		answered++
+	}
+	// What is in use lasts as long as an HTTP connection may: its age, a tenth more, and 5 s of draining.
+	last := expired.Add(leaf).Add(controlplane.ConnectionAge(leaf)*11/10 + 5*time.Second)
+	eventually(t, "requests fail", func() bool {
+		err := get(c, url)
+		if err == nil {
+			answered++
+		}
+		return err != nil
+	})
+	t.Logf("%d requests answered without a control plane; they fail since %v after the first leaf expired",
+		answered, time.Since(expired).Round(time.Millisecond))
+	if time.Now().After(last) {
+		t.Errorf("requests were answered until now, and the last connection had to end at %v", last)
+	}
+	eventually(t, "the last HTTP connection has ended", func() bool { return m.upstreams(t, m.web) == 0 })
+	if time.Now().After(last) {
+		t.Errorf("the last HTTP connection ended too late, after %v", last)
+	}
+	for n := range uint64(50) {
+		if err := get(httpClient(t1), url); err == nil || !strings.Contains(err.Error(), "503") {
+			t.Errorf("a new connection: %v", err)
+		}
+		if err := exchange(raw, n); err != nil {
+			t.Fatalf("the connection for TCP that was there before: %v", err)
+		}
+	}
+	if c, err := net.Dial("tcp", m.web.service(portTCP)); err == nil {
+		if err := exchange(c, 1); err == nil {
+			t.Error("a new connection for TCP carries bytes")
+		}
+		_ = c.Close()
+	}
+	if got := m.shop.requests.Load() - before; got != int64(answered) {
+		t.Errorf("the application saw %d requests, and %d were answered", got, answered)
+	}
+	m.serve()
+	for _, p := range []*pod{m.shop, m.web} { // without a cluster an agent has no token for a second beginning
+		p.stop()
+		m.open(p)
+		p.wait(t)
+	}
+	eventually(t, "all is well again", func() bool { return get(c, url) == nil })
+}
+
+// upstreams counts the HTTP connections from a pod's sidecar to catalog's.
+func (m *town) upstreams(t *testing.T, p *pod) int {
+	t.Helper()
+	text, err := p.admin(t.Context(), "/stats?filter=^cluster\\..*"+strconv.Itoa(portHTTP)+".*\\.upstream_cx_active$")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, lines := 0, 0
+	for line := range strings.Lines(string(text)) {
+		_, value, _ := strings.Cut(line, ": ")
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil {
+			t.Fatalf("statistics of %s: %v", p.name, err)
+		}
+		sum, lines = sum+n, lines+1
+	}
+	if lines == 0 {
+		t.Fatalf("%s has no statistics of connections", p.name)
+	}
+	return sum
+}
