@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -54,6 +55,7 @@ func InCluster(o Options, c ClusterOptions) *Keeper {
 type cluster struct {
 	options ClusterOptions
 	log     zerolog.Logger
+	elector atomic.Pointer[leaderelection.LeaderElector] // set before any work
 }
 
 func (c *cluster) caName() string { return "Secret " + c.options.Namespace + "/" + CASecret }
@@ -170,6 +172,12 @@ func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) e
 	return errors.Join(failed...)
 }
 
+// holds goes by this process's own clock: the others wait from when they saw our last renewal, so not less long.
+func (c *cluster) holds() bool {
+	elector := c.elector.Load()
+	return elector != nil && elector.IsLeader() && elector.Check(0) == nil
+}
+
 // lead runs work whenever this process holds the Lease. Work has ended before the Lease is given up.
 func (c *cluster) lead(ctx context.Context, work func(ctx context.Context)) error {
 	holding, release := context.WithCancel(context.WithoutCancel(ctx)) // ends after work
@@ -220,6 +228,7 @@ func (c *cluster) lead(ctx context.Context, work func(ctx context.Context)) erro
 	if err != nil {
 		return fmt.Errorf("take part in the election by Lease %s/%s: %w", c.options.Namespace, SignerLease, err)
 	}
+	c.elector.Store(elector)
 	for holding.Err() == nil {
 		elector.Run(holding)
 	}

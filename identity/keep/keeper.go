@@ -40,7 +40,7 @@ type Keeper struct {
 	mu      sync.Mutex
 	ca      *ca // the last good one
 	fault   error
-	since   time.Time // when this process began to lead; zero: it does not
+	since   time.Time // when this process began to serve as the leader; zero: it does not
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
@@ -133,8 +133,7 @@ func (k *Keeper) look(ctx context.Context) {
 
 // drive is the one writer's work.
 func (k *Keeper) drive(ctx context.Context) {
-	k.lead(k.options.Now())
-	defer k.lead(time.Time{})
+	defer k.endLeading()
 	k.entered = time.Time{} // another process may have served meanwhile
 	tick := time.NewTicker(k.options.Every)
 	defer tick.Stop()
@@ -186,6 +185,7 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 		return true, k.store.writeTrust(ctx, was, t)
 	}
 	k.serve(c)
+	k.beginLeading(ctx)
 	if !k.entered.Equal(c.state.Entered) {
 		k.entered, k.published = c.state.Entered, k.options.Now()
 		if k.published.Before(k.entered) { // by the clock of the leader before us

@@ -30,7 +30,7 @@ func (k *Keeper) Ready() error {
 	switch {
 	case k.fault != nil:
 		return k.fault
-	case k.since.IsZero():
+	case k.since.IsZero() || !k.store.holds():
 		return &Fault{Code: NotLeading, Message: "another replica of the signer leads; ask again"}
 	}
 	return nil
@@ -255,10 +255,20 @@ func (k *Keeper) unread(ctx context.Context, err error) {
 	}
 }
 
-func (k *Keeper) lead(since time.Time) {
+// beginLeading lets this process sign, now that it has read the CA as the leader: what it saw before that, as a follower
+// or as the leader of an earlier time, another leader may have changed since.
+func (k *Keeper) beginLeading(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.since = since
+	if k.since.IsZero() && ctx.Err() == nil {
+		k.since = k.options.Now()
+	}
+}
+
+func (k *Keeper) endLeading() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.since = time.Time{}
 }
 
 func (k *Keeper) leadingSince() time.Time {

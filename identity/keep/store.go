@@ -23,6 +23,9 @@ type store interface {
 	copyTrust(ctx context.Context, t trust, namespaces []string) error
 	// lead runs work while this process is the one writer, again and again until ctx ends.
 	lead(ctx context.Context, work func(ctx context.Context)) error
+	// holds says whether nobody else can be the writer while work runs: a process that stood still for a while works on
+	// before it learns that its time is over.
+	holds() bool
 
 	caName() string
 	trustName() string
