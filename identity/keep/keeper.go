@@ -44,6 +44,8 @@ type Keeper struct {
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
+	// uncopied are the namespaces without the current bundle, in order.
+	uncopied []string
 
 	// Of the goroutine that goes round:
 	text   string // what was read last and is good
@@ -192,9 +194,7 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 			k.published = k.entered
 		}
 	}
-	if !k.copy(ctx, t) {
-		return false, nil
-	}
+	k.copy(ctx, t)
 	return k.next(ctx, was, c)
 }
 
@@ -231,6 +231,11 @@ func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err e
 	o := k.options.Observe(now, k.leadingSince())
 	o.Now, o.Published, o.Limits = now, k.published, k.options.Limits
 	state, waits := c.state.Next(o)
+	if state.Phase != c.state.Phase {
+		if waits = k.waitForCopies(now); len(waits) > 0 {
+			state = c.state
+		}
+	}
 	k.wait(waits)
 	if state == c.state {
 		return false, nil

@@ -18,7 +18,6 @@ type memory struct {
 	copies  map[string]int   // tries, by namespace
 	expired bool             // somebody else may lead
 	leading chan bool        // the election's outcomes
-	others  bool
 }
 
 func newMemory() *memory {
@@ -71,7 +70,18 @@ func (m *memory) lead(ctx context.Context, work func(ctx context.Context)) error
 	}
 }
 
-func (m *memory) copyTrust(context.Context, trust, []string) error { return nil }
+func (m *memory) copyTrust(_ context.Context, _ trust, namespaces []string) map[string]error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	failed := map[string]error{}
+	for _, name := range namespaces {
+		m.copies[name]++
+		if err := m.refuses[name]; err != nil {
+			failed[name] = err
+		}
+	}
+	return failed
+}
 
 func (m *memory) holds() bool {
 	m.mu.Lock()
@@ -83,7 +93,7 @@ func (m *memory) caName() string    { return "the CA of the test" }
 func (m *memory) trustName() string { return "the bundle of the test" }
 
 // inBubble runs a keeper in time that passes by itself.
-func inBubble(t *testing.T, change func(*Options), test func(*memory, *Keeper)) {
+func inBubble(t *testing.T, change func(*Options), test func(*testing.T, *memory, *Keeper)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory()
@@ -96,14 +106,14 @@ func inBubble(t *testing.T, change func(*Options), test func(*memory, *Keeper)) 
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- k.Run(ctx) }()
-		test(m, k)
+		test(t, m, k)
 		stop()
 		do(t, <-ended)
 	})
 }
 
 func TestANewLeaderSignsNothingBeforeItHasReadTheCA(t *testing.T) {
-	inBubble(t, nil, func(m *memory, k *Keeper) {
+	inBubble(t, nil, func(t *testing.T, m *memory, k *Keeper) {
 		m.leading <- true
 		synctest.Wait()
 		do(t, k.Ready())
