@@ -205,6 +205,9 @@ func (k *Keeper) create(ctx context.Context, was stored) error {
 	if err != nil {
 		return fmt.Errorf("make the first CA: %w", err)
 	}
+	if err := a.Check(now); err != nil {
+		return fmt.Errorf("make the first CA: %w", err)
+	}
 	c, err := first(a, now)
 	if err != nil {
 		return fmt.Errorf("make the first CA: %w", err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/heddle-mesh/heddle/identity"
 )
 
 // memory is a store that does what a test says, for time that a bubble counts.
@@ -145,5 +147,52 @@ func TestANewLeaderSignsNothingBeforeItHasReadTheCA(t *testing.T) {
 		if CodeOf(k.Ready()) != NotLeading {
 			t.Errorf("it signs while another process may lead: %v", k.Ready())
 		}
+	})
+}
+
+func TestACAThatExpiresDuringItsRotationStopsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, p := newMemory(), &proxies{}
+		o := options(t, p)
+		o.Every = 5 * time.Second
+		o.First = func(now time.Time) (*identity.Authority, error) {
+			return identity.NewRoot(o.TrustDomain, now, 20*time.Minute)
+		}
+		// A sidecar keeps the leaf of the old CA, and so the rotation where it is.
+		run := func() (*Keeper, func()) {
+			k := newKeeper(o, m)
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- k.Run(ctx) }()
+			m.leading <- true
+			synctest.Wait()
+			do(t, k.Ready())
+			return k, func() { stop(); do(t, <-ended) }
+		}
+		k, stop := run()
+		old := k.Progress().Signer
+		p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: "none", Authority: old, Issued: old, LeafExpires: time.Now().Add(time.Hour)})
+		do(t, k.Rotate(t.Context(), nil))
+		time.Sleep(time.Minute)
+		both := k.Progress().Generation
+		p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: both, Authority: old, Issued: old, LeafExpires: time.Now().Add(time.Hour)})
+		time.Sleep(time.Minute)
+		if at := k.Progress(); at.Phase != identity.Signing || at.Signer == old {
+			t.Fatalf("%+v", at)
+		}
+		for _, d := range []time.Duration{17*time.Minute + 30*time.Second, time.Minute} { // half a minute is left; none is
+			time.Sleep(d)
+			stop()
+			k, stop = run()
+			issuer := must[identity.Issuer](t)(k.Issuer())
+			if a, ok := issuer.(*identity.Authority); !ok || a.Name() == old {
+				t.Errorf("%v signs", issuer)
+			}
+		}
+		late := must[*identity.Authority](t)(identity.NewRoot(o.TrustDomain, time.Now().Add(-2*time.Hour), time.Hour))
+		if err := k.Rotate(t.Context(), late); identity.CodeOf(err) != identity.CodeAuthority {
+			t.Errorf("an expired CA was taken for the next one: %v", err)
+		}
+		stop()
 	})
 }

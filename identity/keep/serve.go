@@ -124,6 +124,9 @@ func (k *Keeper) Rotate(ctx context.Context, next *identity.Authority) error {
 				return nil, err
 			}
 		}
+		if err := next.Check(now); err != nil {
+			return nil, err
+		}
 		both, err := identity.Merge(c.signer().Bundle(), next.Bundle())
 		if err != nil {
 			return nil, err
