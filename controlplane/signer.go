@@ -62,9 +62,10 @@ type Signer struct {
 	certified chan struct{}                // closed when there is a certificate for the door
 }
 
-// ClusterOptions say which cluster's pods a signer signs for. Both are required.
+// ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
 type ClusterOptions struct {
 	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
+	CA       kubernetes.Interface // for the Lease and the CA, which must not wait behind what strangers ask; default Client
 	Identity string               // of this process among the replicas: its pod's name
 }
 
@@ -74,13 +75,16 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.CA == nil {
+		c.CA = c.Client
+	}
 	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
 		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
 		Grown: func() { s.keeper.Wake() }, // its pods cannot start without the trust bundle
 	})
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
-	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
+	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity})
 	reviewer := attest.NewReviewer(attest.ReviewerOptions{
 		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: s.options.Namespace + "/" + ServerAccount,
 	})
