@@ -264,7 +264,8 @@ func (s *Signer) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// renewOnRotation has a certificate of the new CA as soon as that signs: the rotation waits for it.
+// renewOnRotation has a certificate of the new CA as soon as that signs: the rotation waits for the leader's, and gives
+// followers the time to read that it does.
 func (s *Signer) renewOnRotation(ctx context.Context, r *identity.Renewer) error {
 	for {
 		_, changed, err := s.keeper.Bundle()
@@ -294,7 +295,7 @@ func (s *Signer) readable(ctx context.Context) error {
 	}
 }
 
-// certify makes the certificate of the door.
+// certify makes the certificate of the door. A follower does so too, and no process with a fault does: see keep.Keeper.Issuer.
 func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
