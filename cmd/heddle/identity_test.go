@@ -191,3 +191,12 @@ func TestTheAgentIsFoundBesideHeddleAndElseOnThePath(t *testing.T) {
 		t.Error("without knowing where heddle is, something was found")
 	}
 }
+
+func TestNamespacesWithoutTheBundleAreShown(t *testing.T) {
+	var b strings.Builder
+	r := identityReport{facts: facts{Rotation: keep.Progress{Phase: identity.Steady, Leading: true, Uncopied: []string{"bank"}}}}
+	r.writeRotation(&b)
+	if !strings.Contains(b.String(), "namespace bank") {
+		t.Errorf("got:\n%s", &b)
+	}
+}
