@@ -68,7 +68,14 @@ func NewRoot(td spiffeid.TrustDomain, now time.Time, lifetime time.Duration) (*A
 	if err != nil {
 		return nil, fmt.Errorf("make a root for %s: %w", td, err)
 	}
-	return newAuthority(authorityParts{td: td, chain: []*x509.Certificate{root}, anchors: []*x509.Certificate{root}, key: key, jwtKey: jwtKey}, now)
+	a, err := unchecked(authorityParts{td: td, chain: []*x509.Certificate{root}, anchors: []*x509.Certificate{root}, key: key, jwtKey: jwtKey})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Check(now); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // rootTemplate follows X509-SVID, 2 to 4: a signing certificate's SPIFFE ID has no path, and it has keyCertSign.
@@ -102,9 +109,8 @@ type authorityParts struct {
 	key, jwtKey    *ecdsa.PrivateKey
 }
 
-// newAuthority tries the CA out before anybody relies on it: a leaf of it must be accepted by all the rules that
-// verifiers have, name constraints and path lengths of every certificate above it included.
-func newAuthority(p authorityParts, now time.Time) (*Authority, error) {
+// unchecked makes a CA that nobody may rely on before [Authority.Check] has passed once.
+func unchecked(p authorityParts) (*Authority, error) {
 	lintKey, err := ecdsa.GenerateKey(p.key.Curve, rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("load the CA of %s: %w", p.td, err)
@@ -117,13 +123,22 @@ func newAuthority(p authorityParts, now time.Time) (*Authority, error) {
 	if p.jwtKey != nil {
 		a.jwtKey = func() *ecdsa.PrivateKey { return p.jwtKey }
 	}
-	probe, err := ID(p.td, "probe", "probe")
+	return a, nil
+}
+
+// Check tries the CA out before anybody relies on it: it must be valid now, and a leaf of it must be accepted by all the
+// rules that verifiers have, name constraints and path lengths of every certificate above it included.
+func (a *Authority) Check(now time.Time) error {
+	if err := a.valid(now); err != nil {
+		return refuse(CodeAuthority, "load the CA of %s: %w", a.td, err)
+	}
+	probe, err := ID(a.td, "probe", "probe")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	leafKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("load the CA of %s: %w", p.td, err)
+		return fmt.Errorf("load the CA of %s: %w", a.td, err)
 	}
 	r := Request{ID: probe, Key: leafKey.Public()}
 	leaf, err := a.issue(r, now)
@@ -131,9 +146,20 @@ func newAuthority(p authorityParts, now time.Time) (*Authority, error) {
 		err = a.accepts(leaf[0], r, now)
 	}
 	if err != nil {
-		return nil, refuse(CodeAuthority, "load the CA of %s: what it signs would be refused: %w", p.td, err)
+		return refuse(CodeAuthority, "load the CA of %s: what it signs would be refused: %w", a.td, err)
 	}
-	return a, nil
+	return nil
+}
+
+// valid holds each certificate of the chain against the time.
+func (a *Authority) valid(now time.Time) error {
+	for _, c := range a.chain {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			return fmt.Errorf("certificate %q is valid from %s to %s, and it is %s", c.Subject,
+				c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // TrustDomain is the one that the authority signs for.

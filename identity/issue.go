@@ -177,12 +177,10 @@ func (a *Authority) validity(r Request, now time.Time) (notBefore, notAfter time
 		return notBefore, notAfter, refuse(CodeLifetime, "issue a certificate to %s: a lifetime of %s; choose between %s and %s",
 			r.ID, lifetime, MinLifetime, MaxLifetime)
 	}
-	expires := a.Expires()
-	if expires.Sub(now) < minIssuerLeft {
-		return notBefore, notAfter, refuse(CodeIssuerExpiring,
-			"issue a certificate to %s: the CA expires at %s, in less than %s; replace it (a rotation needs it while it still lives)",
-			r.ID, expires.UTC().Format(time.RFC3339), minIssuerLeft)
+	if err := a.maySign(now); err != nil {
+		return notBefore, notAfter, fmt.Errorf("issue a certificate to %s: %w", r.ID, err)
 	}
+	expires := a.Expires()
 	// Certificates count in whole seconds; rounded so that the validity is never shorter than it should be.
 	notAfter = now.Add(lifetime + time.Second - 1).Truncate(time.Second)
 	if notAfter.After(expires) {
@@ -193,6 +191,18 @@ func (a *Authority) validity(r Request, now time.Time) (notBefore, notAfter time
 		notBefore = begin
 	}
 	return notBefore.UTC(), notAfter.UTC(), nil
+}
+
+// maySign refuses while the CA is not valid, or hardly any more.
+func (a *Authority) maySign(now time.Time) error {
+	if expires := a.Expires(); expires.Sub(now) < minIssuerLeft {
+		return refuse(CodeIssuerExpiring, "the CA expires at %s, in less than %s; replace it (a rotation needs it while it still lives)",
+			expires.UTC().Format(time.RFC3339), minIssuerLeft)
+	}
+	if err := a.valid(now); err != nil {
+		return refuse(CodeAuthority, "the CA may not sign: %w; compare the clocks", err)
+	}
+	return nil
 }
 
 // issuerWith is the CA's certificate as if it held another key: the same in all that goes into a leaf.

@@ -54,6 +54,9 @@ func (a *Authority) Mint(ctx context.Context, id spiffeid.ID, audience []string,
 	if err := a.checkToken(id, audience, lifetime); err != nil {
 		return "", err
 	}
+	if err := a.maySign(time.Now()); err != nil {
+		return "", fmt.Errorf("sign a token for %s: %w", id, err)
+	}
 	if lifetime == 0 {
 		lifetime = DefaultTokenLifetime
 	}

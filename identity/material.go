@@ -57,6 +57,37 @@ func NewJWTKey() ([]byte, error) {
 // together, if the chain does not lead to an anchor or is not valid now, or if anything above excludes leaves of td
 // (name constraints, path lengths, usages). No error contains any of a key.
 func LoadAuthority(td spiffeid.TrustDomain, m Material, now time.Time) (*Authority, error) {
+	a, err := load(td, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Check(now); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// LoadKept is LoadAuthority for one that was accepted before and is kept since: it may have expired. Verifiers may have
+// to know of it still, or another one signs already; what it is to sign after that is refused when it is asked for.
+func LoadKept(td spiffeid.TrustDomain, m Material, now time.Time) (*Authority, error) {
+	a, err := load(td, m)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.Check(now); err != nil && !outOfTime(err) && a.maySign(now) == nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// outOfTime says whether a certificate was refused for nothing but the time: an anchor may expire first.
+func outOfTime(err error) bool {
+	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
+	return ok && invalid.Reason == x509.Expired
+}
+
+// load makes an authority of what is sound in itself, whatever the time.
+func load(td spiffeid.TrustDomain, m Material) (*Authority, error) {
 	p := authorityParts{td: td}
 	var err error
 	if p.chain, err = parseCertificates(m.Certificates); err != nil {
@@ -81,13 +112,13 @@ func LoadAuthority(td spiffeid.TrustDomain, m Material, now time.Time) (*Authori
 			return nil, refuse(CodeAuthority, "load the CA of %s: its key for tokens: %w", td, err)
 		}
 	}
-	if err := checkParts(p, now); err != nil {
+	if err := checkParts(p); err != nil {
 		return nil, refuse(CodeAuthority, "load the CA of %s: %w", td, err)
 	}
-	return newAuthority(p, now)
+	return unchecked(p)
 }
 
-func checkParts(p authorityParts, now time.Time) error {
+func checkParts(p authorityParts) error {
 	if !p.key.PublicKey.Equal(p.chain[0].PublicKey) {
 		return errors.New("certificate and key do not belong together")
 	}
@@ -97,10 +128,6 @@ func checkParts(p authorityParts, now time.Time) error {
 		}
 		if c.KeyUsage&x509.KeyUsageCertSign == 0 {
 			return fmt.Errorf("certificate %q may not sign certificates (no keyCertSign)", c.Subject)
-		}
-		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
-			return fmt.Errorf("certificate %q is valid from %s to %s, and it is %s", c.Subject,
-				c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 		}
 		if i > 0 {
 			if err := p.chain[i-1].CheckSignatureFrom(c); err != nil {

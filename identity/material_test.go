@@ -265,3 +265,32 @@ func TestTheSearchForKeysFindsThem(t *testing.T) {
 		}
 	}
 }
+
+// It may be the outgoing one of a rotation, whose successor is sound.
+func TestAKeptCAIsLoadedWhenItHasExpiredAndSignsNothing(t *testing.T) {
+	begin := time.Now().Add(-2 * time.Hour)
+	old := must[*Authority](t)(NewRoot(domain(t), begin, time.Hour))
+	m := must[Material](t)(old.Material())
+	if _, err := LoadAuthority(domain(t), m, time.Now()); CodeOf(err) != CodeAuthority {
+		t.Errorf("as a new one: %v", err)
+	}
+	for name, now := range map[string]time.Time{
+		"sound": begin, "with half a minute left": begin.Add(time.Hour - 30*time.Second), "expired": time.Now(), "by a clock that is late": begin.Add(-time.Hour),
+	} {
+		if kept, err := LoadKept(domain(t), m, now); err != nil || kept.Name() != old.Name() {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	kept := must[*Authority](t)(LoadKept(domain(t), m, time.Now()))
+	_, err := kept.Issue(t.Context(), request(t))
+	wantCode(t, err, CodeIssuerExpiring)
+	_, err = kept.Mint(t.Context(), web(t), []string{"x"}, 0)
+	wantCode(t, err, CodeIssuerExpiring)
+	if err := kept.Check(time.Now()); CodeOf(err) != CodeAuthority {
+		t.Errorf("checked as a new one: %v", err)
+	}
+	excluded, _ := newGiven(t, func(g *given) { g.root.ExcludedURIDomains = []string{domain(t).Name()} })
+	if _, err := LoadKept(domain(t), excluded, time.Now()); CodeOf(err) != CodeAuthority {
+		t.Errorf("one whose leaves nobody accepts: %v", err)
+	}
+}

@@ -17,24 +17,35 @@ type Pods interface {
 	Pod(namespace, name string) (Pod, bool)
 }
 
-// check holds what a token says against what the API server says of the pod. A pod that is being deleted still gets
-// identities during its grace period: it still has requests to finish.
+// check holds what a token says against what the API server says of the pod.
 func (s subject) check(pods Pods, controlPlane string) *Refusal {
 	name := fmt.Sprintf("pod %s/%s", s.namespace, s.pod)
-	p, ok := pods.Pod(s.namespace, s.pod)
+	p, refusal := s.present(pods)
 	switch {
-	case !ok:
-		return refuse(PodUnknown, name+" is not known (yet); ask again")
-	case p.UID != s.podUID:
-		return refuse(PodReplaced, name+" is another one than the token was made for (its UID differs); use the running pod's token")
-	case p.Account != s.account:
-		return refuse(AccountMismatch, name+" runs as another ServiceAccount than the token's")
-	case p.Finished || p.Gone:
-		return refuse(PodTerminal, name+" has ended; only a running pod has an identity")
+	case refusal != nil:
+		return refusal
 	case p.Node == "" || p.Node != s.node:
 		return refuse(NodeMismatch, name+" is not on the node that the token names")
 	case !p.Meshed && s.namespace+"/"+s.account != controlPlane:
 		return refuse(NotMeshed, name+" has no sidecar of the mesh; label it or its namespace for injection and make it anew")
 	}
 	return nil
+}
+
+// present looks for the pod that a token or a certificate names. A pod that is being deleted still gets identities
+// during its grace period: it still has requests to finish.
+func (s subject) present(pods Pods) (Pod, *Refusal) {
+	name := fmt.Sprintf("pod %s/%s", s.namespace, s.pod)
+	p, ok := pods.Pod(s.namespace, s.pod)
+	switch {
+	case !ok:
+		return p, refuse(PodUnknown, name+" is not known (yet, or any more); ask again")
+	case p.UID != s.podUID:
+		return p, refuse(PodReplaced, name+" is another one than this identity was made for (its UID differs); use the running pod's token")
+	case p.Account != s.account:
+		return p, refuse(AccountMismatch, name+" runs as another ServiceAccount than this identity's")
+	case p.Finished || p.Gone:
+		return p, refuse(PodTerminal, name+" has ended; only a running pod has an identity")
+	}
+	return p, nil
 }

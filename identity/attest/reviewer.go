@@ -94,6 +94,16 @@ func (r *Reviewer) Attest(ctx context.Context, token string) (identity.Workload,
 	return identity.Workload{Namespace: s.namespace, Account: s.account, Pod: s.pod, PodUID: s.podUID, Node: s.node}, nil
 }
 
+// Present holds the pod of a certificate that is still valid against what the API server says of it now: it fails with a
+// *Refusal if that pod is not there any more.
+func (r *Reviewer) Present(w identity.Workload) error {
+	s := subject{namespace: w.Namespace, account: w.Account, pod: w.Pod, podUID: w.PodUID}
+	if _, refusal := s.present(r.options.Pods); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
 // review gives the subject of a token, from what is known or from the API server.
 func (r *Reviewer) review(ctx context.Context, token string) (subject, error) {
 	claims, refusal := glance(token, r.options.Audience, r.options.Now())

@@ -2,9 +2,9 @@ package keep
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,17 +19,17 @@ import (
 
 // Names of the objects, and of what is in them.
 const (
-	CASecret         = "heddle-ca"
-	TrustConfigMap   = "heddle-trust"
-	SignerLease      = "heddle-signer"
-	BundleItem       = "bundle.json" // of the ConfigMap: the SPIFFE bundle, which sidecars mount
-	FingerprintItem  = "fingerprint" // of the ConfigMap
-	caItem           = "ca.json"     // of the Secret
-	trustLabel       = "heddle.dev/trust"
-	fieldManager     = "heddle-signer"
-	copiesAtOnce     = 8
-	defaultLease     = 15 * time.Second
-	maxCopyNamespace = 10 // named in one error
+	CASecret        = "heddle-ca"
+	TrustConfigMap  = "heddle-trust"
+	SignerLease     = "heddle-signer"
+	BundleItem      = "bundle.json" // of the ConfigMap: the SPIFFE bundle, which sidecars mount
+	FingerprintItem = "fingerprint" // of the ConfigMap
+	caItem          = "ca.json"     // of the Secret
+	trustLabel      = "heddle.dev/trust"
+	fieldManager    = "heddle-signer"
+	copiesAtOnce    = 8
+	defaultLease    = 15 * time.Second
+	copyTimeout     = 10 * time.Second // of one
 )
 
 // ClusterOptions say in which cluster. All but LeaseDuration are required.
@@ -54,6 +54,7 @@ func InCluster(o Options, c ClusterOptions) *Keeper {
 type cluster struct {
 	options ClusterOptions
 	log     zerolog.Logger
+	elector atomic.Pointer[leaderelection.LeaderElector] // set before any work
 }
 
 func (c *cluster) caName() string { return "Secret " + c.options.Namespace + "/" + CASecret }
@@ -142,9 +143,9 @@ func (c *cluster) forgetTrust(ctx context.Context, was stored) error {
 }
 
 // copyTrust writes the bundle into namespaces, a few at a time. A namespace that is gone, or going, needs none.
-func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) error {
+func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) map[string]error {
 	var mu sync.Mutex
-	var failed []error
+	failed := map[string]error{}
 	slots := make(chan struct{}, copiesAtOnce)
 	var copies sync.WaitGroup
 	for _, namespace := range namespaces {
@@ -154,6 +155,8 @@ func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) e
 		slots <- struct{}{}
 		copies.Go(func() {
 			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, copyTimeout)
+			defer cancel()
 			m := corev1apply.ConfigMap(TrustConfigMap, namespace).WithLabels(map[string]string{trustLabel: "true"}).WithData(dataOf(t))
 			_, err := c.options.Client.CoreV1().ConfigMaps(namespace).Apply(ctx, m, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 			if err == nil || apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
@@ -161,13 +164,17 @@ func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) e
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if len(failed) < maxCopyNamespace {
-				failed = append(failed, fmt.Errorf("write ConfigMap %s/%s: %w", namespace, TrustConfigMap, err))
-			}
+			failed[namespace] = fmt.Errorf("write ConfigMap %s/%s: %w", namespace, TrustConfigMap, err)
 		})
 	}
 	copies.Wait()
-	return errors.Join(failed...)
+	return failed
+}
+
+// holds goes by this process's own clock: the others wait from when they saw our last renewal, so not less long.
+func (c *cluster) holds() bool {
+	elector := c.elector.Load()
+	return elector != nil && elector.IsLeader() && elector.Check(0) == nil
 }
 
 // lead runs work whenever this process holds the Lease. Work has ended before the Lease is given up.
@@ -220,6 +227,7 @@ func (c *cluster) lead(ctx context.Context, work func(ctx context.Context)) erro
 	if err != nil {
 		return fmt.Errorf("take part in the election by Lease %s/%s: %w", c.options.Namespace, SignerLease, err)
 	}
+	c.elector.Store(elector)
 	for holding.Err() == nil {
 		elector.Run(holding)
 	}

@@ -221,7 +221,7 @@ func TestTheBundleIsKeptCurrentInEachMeshedNamespace(t *testing.T) {
 	eventually(t, "both have the new one", func() bool { return current(shop) && current(bank) })
 }
 
-func TestACopyThatCannotBeWrittenHoldsTheRotation(t *testing.T) {
+func TestACopyThatCannotBeWrittenHoldsTheRotationAtFirst(t *testing.T) {
 	s := newSigners(t)
 	shop := api.Namespace(t)
 	// It may do all in general, but for writing ConfigMaps elsewhere: patch is what copies need.

@@ -119,7 +119,7 @@ func (d *directory) forgetTrust(context.Context, stored) error {
 	return errors.Join(os.Remove(d.trustName()), d.sync())
 }
 
-func (d *directory) copyTrust(context.Context, trust, []string) error { return nil }
+func (d *directory) copyTrust(context.Context, trust, []string) map[string]error { return nil }
 
 // replace puts a file in the place of another in one step. It is on the disk when it returns: what follows from the
 // CA's state must not be seen by anybody before the state itself is safe.
@@ -149,6 +149,8 @@ func (d *directory) sync() error {
 	}
 	return errors.Join(f.Sync(), f.Close())
 }
+
+func (d *directory) holds() bool { return true } // the lock goes with the process, and not before
 
 // lead holds the directory's lock while work runs. Another process that holds it is an error: somebody started two.
 func (d *directory) lead(ctx context.Context, work func(ctx context.Context)) error {

@@ -141,7 +141,7 @@ func decode(td spiffeid.TrustDomain, text []byte, now time.Time) (*ca, error) {
 	}
 	authorities := map[string]*identity.Authority{}
 	for name, m := range d.Authorities {
-		a, err := identity.LoadAuthority(td, identity.Material{
+		a, err := identity.LoadKept(td, identity.Material{
 			Certificates: []byte(m.Certificates), Key: []byte(m.Key), Anchors: []byte(m.Anchors), JWTKey: []byte(m.JWTKey),
 		}, now)
 		if err != nil {

@@ -40,10 +40,12 @@ type Keeper struct {
 	mu      sync.Mutex
 	ca      *ca // the last good one
 	fault   error
-	since   time.Time // when this process began to lead; zero: it does not
+	since   time.Time // when this process began to serve as the leader; zero: it does not
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
+	// uncopied are the namespaces without the current bundle, in order.
+	uncopied []string
 
 	// Of the goroutine that goes round:
 	text   string // what was read last and is good
@@ -133,8 +135,7 @@ func (k *Keeper) look(ctx context.Context) {
 
 // drive is the one writer's work.
 func (k *Keeper) drive(ctx context.Context) {
-	k.lead(k.options.Now())
-	defer k.lead(time.Time{})
+	defer k.endLeading()
 	k.entered = time.Time{} // another process may have served meanwhile
 	tick := time.NewTicker(k.options.Every)
 	defer tick.Stop()
@@ -186,15 +187,14 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 		return true, k.store.writeTrust(ctx, was, t)
 	}
 	k.serve(c)
+	k.beginLeading(ctx)
 	if !k.entered.Equal(c.state.Entered) {
 		k.entered, k.published = c.state.Entered, k.options.Now()
 		if k.published.Before(k.entered) { // by the clock of the leader before us
 			k.published = k.entered
 		}
 	}
-	if !k.copy(ctx, t) {
-		return false, nil
-	}
+	k.copy(ctx, t)
 	return k.next(ctx, was, c)
 }
 
@@ -203,6 +203,9 @@ func (k *Keeper) create(ctx context.Context, was stored) error {
 	now := k.options.Now()
 	a, err := k.options.First(now)
 	if err != nil {
+		return fmt.Errorf("make the first CA: %w", err)
+	}
+	if err := a.Check(now); err != nil {
 		return fmt.Errorf("make the first CA: %w", err)
 	}
 	c, err := first(a, now)
@@ -231,6 +234,11 @@ func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err e
 	o := k.options.Observe(now, k.leadingSince())
 	o.Now, o.Published, o.Limits = now, k.published, k.options.Limits
 	state, waits := c.state.Next(o)
+	if state.Phase != c.state.Phase {
+		if waits = k.waitForCopies(now); len(waits) > 0 {
+			state = c.state
+		}
+	}
 	k.wait(waits)
 	if state == c.state {
 		return false, nil

@@ -2,26 +2,14 @@ package keep
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 
 	"github.com/heddle-mesh/heddle/identity"
 )
-
-// recopy is how often copies of the bundle are written again though nothing changed, for those that somebody changed.
-const recopy = time.Minute
-
-// copied is what was copied into which namespaces, and when.
-type copied struct {
-	fingerprint string
-	namespaces  []string
-	at          time.Time
-}
 
 // Ready fails while this process must not sign: with a *Fault.
 func (k *Keeper) Ready() error {
@@ -30,7 +18,7 @@ func (k *Keeper) Ready() error {
 	switch {
 	case k.fault != nil:
 		return k.fault
-	case k.since.IsZero():
+	case k.since.IsZero() || !k.store.holds():
 		return &Fault{Code: NotLeading, Message: "another replica of the signer leads; ask again"}
 	}
 	return nil
@@ -102,13 +90,15 @@ type Progress struct {
 	Authority  []string       `json:"trusted,omitempty"` // names of the authorities in the bundle
 	Successor  string         `json:"successor,omitempty"`
 	Generation string         `json:"bundle"` // the fingerprint of the bundle
+	// Uncopied are the namespaces where it could not be written: sidecars that start there cannot, until it is.
+	Uncopied []string `json:"uncopied,omitempty"`
 }
 
 // Progress says where the rotation stands.
 func (k *Keeper) Progress() Progress {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := Progress{Leading: !k.since.IsZero()}
+	p := Progress{Leading: !k.since.IsZero(), Uncopied: k.uncopied}
 	if k.fault != nil {
 		p.Fault = k.fault.Error()
 	}
@@ -133,6 +123,9 @@ func (k *Keeper) Rotate(ctx context.Context, next *identity.Authority) error {
 			if next, err = identity.NewRoot(k.options.TrustDomain, now, 0); err != nil {
 				return nil, err
 			}
+		}
+		if err := next.Check(now); err != nil {
+			return nil, err
 		}
 		both, err := identity.Merge(c.signer().Bundle(), next.Bundle())
 		if err != nil {
@@ -255,10 +248,20 @@ func (k *Keeper) unread(ctx context.Context, err error) {
 	}
 }
 
-func (k *Keeper) lead(since time.Time) {
+// beginLeading lets this process sign, now that it has read the CA as the leader: what it saw before that, as a follower
+// or as the leader of an earlier time, another leader may have changed since.
+func (k *Keeper) beginLeading(ctx context.Context) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.since = since
+	if k.since.IsZero() && ctx.Err() == nil {
+		k.since = k.options.Now()
+	}
+}
+
+func (k *Keeper) endLeading() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.since, k.uncopied = time.Time{}, nil
 }
 
 func (k *Keeper) leadingSince() time.Time {
@@ -271,25 +274,4 @@ func (k *Keeper) wait(waits []identity.Wait) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.waits = waits
-}
-
-// copy keeps the bundle current where sidecars read it when they start. The rotation waits for it: a sidecar that starts
-// anew must be able to verify whoever signs.
-func (k *Keeper) copy(ctx context.Context, t trust) bool {
-	if k.options.Namespaces == nil {
-		return true
-	}
-	now, namespaces := k.options.Now(), k.options.Namespaces()
-	done := k.copied.fingerprint == t.Fingerprint && slices.Equal(k.copied.namespaces, namespaces)
-	if done && now.Before(k.copied.at.Add(recopy)) {
-		return true
-	}
-	if err := k.store.copyTrust(ctx, t, namespaces); err != nil {
-		if !errors.Is(err, context.Canceled) {
-			k.options.Log.Warn().Err(err).Msg("could not copy the trust bundle everywhere; sidecars that start there wait for it")
-		}
-		return false
-	}
-	k.copied = copied{t.Fingerprint, slices.Clone(namespaces), now}
-	return true
 }

@@ -19,10 +19,13 @@ type store interface {
 	writeTrust(ctx context.Context, was stored, t trust) error
 	// forgetTrust removes the bundle.
 	forgetTrust(ctx context.Context, was stored) error
-	// copyTrust brings the bundle to where sidecars read it, in these namespaces.
-	copyTrust(ctx context.Context, t trust, namespaces []string) error
+	// copyTrust brings the bundle to where sidecars read it, in these namespaces, and says where it failed.
+	copyTrust(ctx context.Context, t trust, namespaces []string) map[string]error
 	// lead runs work while this process is the one writer, again and again until ctx ends.
 	lead(ctx context.Context, work func(ctx context.Context)) error
+	// holds says whether nobody else can be the writer while work runs: a process that stood still for a while works on
+	// before it learns that its time is over.
+	holds() bool
 
 	caName() string
 	trustName() string

@@ -267,6 +267,41 @@ func (e elsewhere) Pod(namespace, name string) (attest.Pod, bool) {
 	return e.truth.Pod(strings.TrimPrefix(namespace, "test-"), name)
 }
 
+// The certificate of a pod outlives the pod.
+func TestThePathsForCertificatesServeOnlyPodsThatAreThere(t *testing.T) {
+	s := forCluster(t, nil)
+	p := s.pod(s.namespace, "web-1")
+	key := newKey(t)
+	svid, err := s.sidecarClient().SVID(t.Context(), s.token(p, attest.DefaultAudience), csrOf(t, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine := s.signer.client(shown(key, svid.Chain))
+	refused := func(want attest.Reason) {
+		t.Helper()
+		_, err := mine.JWT(t.Context(), []string{"x"})
+		s.wantCode(err, string(want))
+		_, err = mine.Bundle(t.Context(), "", "")
+		s.wantCode(err, string(want))
+	}
+	if _, err := mine.JWT(t.Context(), []string{"x"}); err != nil {
+		t.Errorf("while the pod runs: %v", err)
+	}
+	if _, err := mine.Bundle(t.Context(), "", ""); err != nil {
+		t.Errorf("while the pod runs: %v", err)
+	}
+	s.delete(p)
+	eventually(t, "the signer knows that the pod is gone", func() bool {
+		_, there := s.watch.Pod(s.namespace, "web-1")
+		return !there
+	})
+	refused(attest.PodUnknown)
+	again := s.pod(s.namespace, "web-1")
+	refused(attest.PodReplaced)
+	_, err = s.signer.client(s.sidecar(s.namespace, "other", "web-1", func(r *identity.Request) { r.PodUID = string(again.UID) })).JWT(t.Context(), []string{"x"})
+	s.wantCode(err, string(attest.AccountMismatch))
+}
+
 func TestNobodyGetsAnothersSecrets(t *testing.T) {
 	s := forCluster(t, nil)
 	token := s.token(s.pod(s.namespace, "web-1"), attest.DefaultAudience)

@@ -48,6 +48,11 @@ type renewer interface {
 	Renew(ctx context.Context, leaf *x509.Certificate) (identity.Workload, error)
 }
 
+// presence says whether the pod of a certificate is there still. An error is a *attest.Refusal.
+type presence interface {
+	Present(w identity.Workload) error
+}
+
 // Options say what a signer signs with. ID and Authorities are required.
 type Options struct {
 	ID          spiffeid.ID // the signer's own, by which clients know it
@@ -70,8 +75,9 @@ type Options struct {
 type Server struct {
 	options   Options
 	attestor  attestor
-	renewer   renewer // nil: certificates are not enough
-	loopback  bool    // only
+	renewer   renewer  // nil: certificates are not enough
+	present   presence // nil: nobody knows which pods there are
+	loopback  bool     // only
 	connected *Connected
 	limits    *attest.Limits // of what sidecars ask with a certificate
 	metrics   *metrics
@@ -80,7 +86,11 @@ type Server struct {
 }
 
 // ForCluster makes a signer for a cluster, where a pod's token says who asks and nothing else does.
-func ForCluster(o Options, a *attest.Reviewer) *Server { return newServer(o, a, nil) }
+func ForCluster(o Options, a *attest.Reviewer) *Server {
+	s := newServer(o, a, nil)
+	s.present = a
+	return s
+}
 
 // ForFiles makes a signer for sidecars that this process starts itself, by join tokens. It is no signer for a cluster:
 // there is nobody to vouch for a pod, and it serves on loopback addresses only.

@@ -125,6 +125,11 @@ func (s *Server) caller(r *http.Request) (spiffeid.ID, identity.Workload, *x509.
 	if !s.limits.Allow(w.Namespace+"/"+w.Pod+"/"+w.PodUID, s.options.Now()) {
 		return fail(&problem{http.StatusTooManyRequests, codeBusy, "this sidecar asks too often; wait before asking again", nil})
 	}
+	if s.present != nil { // the certificate of a pod that is deleted is valid for a while still
+		if err := s.present.Present(w); err != nil {
+			return fail(err)
+		}
+	}
 	return id, w, r.TLS.PeerCertificates[0], nil
 }
 
