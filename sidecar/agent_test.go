@@ -299,6 +299,28 @@ func TestOnceTheSignerHasSentABundleTheFileServesToDialTheSignerOnly(t *testing.
 	}
 }
 
+func TestAnAgentThatWasCutOffForAWholeRotationComesBackByTheFile(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	a := must(New(options(t, s, t.TempDir())))
+	must(a.docs.readFile())
+	must(a.attempt(t.Context()))
+	s.ca = must(identity.NewRoot(domain(), time.Now(), 0))
+	s.trust(s.ca.Bundle())
+	k := must(newKey())
+	signers := must(s.ca.Issue(t.Context(), identity.Request{ID: idOf("signer"), Key: &k.private().PublicKey}))
+	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err == nil {
+		t.Fatal("the signer is trusted before the file says so")
+	}
+	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(s.bundle())))
+	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err != nil {
+		t.Errorf("the file says so: %v", err)
+	}
+	must(a.attempt(t.Context()))
+	if c, b, _ := a.docs.current(); !c.trustedBy(b) || identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+		t.Error("the signer's new bundle is not taken")
+	}
+}
+
 func TestTheFirstBundleOfTheSignerCountsWhateverNumberTheFilesHas(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
 	a := must(New(options(t, s, t.TempDir())))
