@@ -179,6 +179,7 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 		}
 		s.setAway(errAway)
 		time.Sleep(lifetime)
+		synctest.Wait()
 		if joins == first || s.tokens[last] != "" {
 			t.Errorf("the certificate has expired, and shown is %q", s.tokens[last:])
 		}
