@@ -63,9 +63,10 @@ type Signer struct {
 	certified chan struct{}                // closed when there is a certificate for the door
 }
 
-// ClusterOptions say which cluster's pods a signer signs for. Both are required.
+// ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
 type ClusterOptions struct {
 	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
+	CA       kubernetes.Interface // for the Lease and the CA, which must not wait behind what strangers ask; default Client
 	Identity string               // of this process among the replicas: its pod's name
 }
 
@@ -75,13 +76,16 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.CA == nil {
+		c.CA = c.Client
+	}
 	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
 		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
 		Grown: func() { s.keeper.Wake() }, // its pods cannot start without the trust bundle
 	})
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
-	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.Client, Namespace: s.options.Namespace, Identity: c.Identity})
+	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity})
 	reviewer := attest.NewReviewer(attest.ReviewerOptions{
 		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: s.options.Namespace + "/" + ServerAccount,
 	})
@@ -271,7 +275,8 @@ func (s *Signer) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// renewOnRotation has a certificate of the new CA as soon as that signs: the rotation waits for it.
+// renewOnRotation has a certificate of the new CA as soon as that signs: the rotation waits for the leader's, and gives
+// followers the time to read that it does.
 func (s *Signer) renewOnRotation(ctx context.Context, r *identity.Renewer) error {
 	for {
 		_, changed, err := s.keeper.Bundle()
@@ -301,7 +306,7 @@ func (s *Signer) readable(ctx context.Context) error {
 	}
 }
 
-// certify makes the certificate of the door.
+// certify makes the certificate of the door. A follower does so too, and no process with a fault does: see keep.Keeper.Issuer.
 func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

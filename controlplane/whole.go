@@ -41,6 +41,7 @@ func (w Whole) Run(ctx context.Context) error {
 type Replica struct {
 	Plane    Options              // its Door is set here
 	Client   kubernetes.Interface // see ClusterOptions
+	CA       kubernetes.Interface // the same
 	Identity string               // among the replicas: the pod's name
 	Sidecars string               // address where sidecars get their configuration
 	Signer   string               // address where they get their identities
@@ -68,7 +69,7 @@ func (r Replica) Run(ctx context.Context) error {
 	signer, err := NewClusterSigner(SignerOptions{
 		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime,
 		Registry: r.Plane.Registry, Log: r.Plane.Log,
-	}, ClusterOptions{r.Client, r.Identity})
+	}, ClusterOptions{r.Client, r.CA, r.Identity})
 	if err != nil {
 		return err
 	}

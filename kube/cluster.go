@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -74,10 +75,14 @@ func NewCluster(o ClusterOptions) (*Cluster, error) {
 	return &Cluster{options: o, client: client, link: link, queue: newQueue(len(kinds)), kinds: kinds}, nil
 }
 
-// Unlimited gives a client of the same API server that has no limit of its own on requests, for whoever has another.
+// Unlimited gives a client of the same API server that has no limit of its own on requests, for whoever has another. Each
+// has connections of its own: what one asks waits behind nothing that another asks.
 func (c *Cluster) Unlimited() (kubernetes.Interface, error) {
 	config := rest.CopyConfig(c.options.Config)
 	config.QPS = -1
+	if config.Dial == nil {
+		config.Dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext // as client-go's own
+	}
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of API server %s: %w", config.Host, err)

@@ -204,8 +204,12 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 	if err != nil {
 		return err
 	}
+	ca, err := cluster.Unlimited()
+	if err != nil {
+		return err
+	}
 	r := controlplane.Replica{
-		Plane: o, Client: client, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxBuckets bounds how many pods' buckets are remembered. A forgotten one is full again.
+// maxBuckets bounds how many buckets are remembered. A forgotten one is full again.
 const maxBuckets = 20_000
 
-// Limits is a token bucket per key, for keys that are known to be real: those of pods that were attested.
+// Limits is a token bucket per key, for keys that cannot be made up at will: those of pods that were attested, or addresses
+// that a connection came from.
 type Limits struct {
 	every time.Duration
 	burst int

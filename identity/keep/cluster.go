@@ -177,6 +177,8 @@ func (c *cluster) holds() bool {
 	return elector != nil && elector.IsLeader() && elector.Check(0) == nil
 }
 
+func (c *cluster) alone() bool { return false }
+
 // lead runs work whenever this process holds the Lease. Work has ended before the Lease is given up.
 func (c *cluster) lead(ctx context.Context, work func(ctx context.Context)) error {
 	holding, release := context.WithCancel(context.WithoutCancel(ctx)) // ends after work

@@ -73,3 +73,13 @@ func (k *Keeper) waitForCopies(now time.Time) []identity.Wait {
 	names := slices.Sorted(maps.Keys(k.copied.failed))
 	return []identity.Wait{{For: "copies of the trust bundle in namespaces", Proxies: names, Until: until}}
 }
+
+// waitForFollowers gives the other replicas time to read twice what is stored: their doors are in nobody's observation. In
+// it each takes the bundle, by which it verifies sidecars, and has a certificate of who signs for its own door.
+func (k *Keeper) waitForFollowers(now time.Time) []identity.Wait {
+	until := k.published.Add(2 * k.options.Every)
+	if k.store.alone() || !now.Before(until) {
+		return nil
+	}
+	return []identity.Wait{{For: "the other replicas to read the CA", Until: until}}
+}

@@ -152,6 +152,8 @@ func (d *directory) sync() error {
 
 func (d *directory) holds() bool { return true } // the lock goes with the process, and not before
 
+func (d *directory) alone() bool { return true }
+
 // lead holds the directory's lock while work runs. Another process that holds it is an error: somebody started two.
 func (d *directory) lead(ctx context.Context, work func(ctx context.Context)) error {
 	path := filepath.Join(d.path, lockFile)

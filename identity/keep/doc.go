@@ -33,5 +33,6 @@
 //
 // The one writer goes round: read, hold the CA against the bundle, write the bundle if it is not the state's, let it be
 // served, copy it, ask identity.State what may come next, and store that. Each round begins with what is stored and
-// does again what may have been left undone, so a writer can die anywhere.
+// does again what may have been left undone, so a writer can die anywhere. No step is taken before the other replicas had
+// time to read the one before, nor, for two minutes, before all copies of the bundle are written.
 package keep

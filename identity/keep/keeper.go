@@ -235,7 +235,7 @@ func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err e
 	o.Now, o.Published, o.Limits = now, k.published, k.options.Limits
 	state, waits := c.state.Next(o)
 	if state.Phase != c.state.Phase {
-		if waits = k.waitForCopies(now); len(waits) > 0 {
+		if waits = append(k.waitForCopies(now), k.waitForFollowers(now)...); len(waits) > 0 {
 			state = c.state
 		}
 	}

@@ -3,6 +3,7 @@ package keep
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,8 @@ func (m *memory) holds() bool {
 	return !m.expired
 }
 
+func (m *memory) alone() bool { return false }
+
 func (m *memory) caName() string    { return "the CA of the test" }
 func (m *memory) trustName() string { return "the bundle of the test" }
 
@@ -149,6 +152,68 @@ func TestANewLeaderSignsNothingBeforeItHasReadTheCA(t *testing.T) {
 		}
 	})
 }
+
+func TestAProcessWithAFaultSignsNotEvenForItself(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, m *memory, k *Keeper) {
+		m.leading <- true
+		synctest.Wait()
+		m.leading <- false
+		time.Sleep(10 * time.Second)
+		if _, err := k.Issuer(); err != nil || CodeOf(k.Ready()) != NotLeading {
+			t.Errorf("a follower has no certificate for its own door: %v; %v", err, k.Ready())
+		}
+		m.with(func() { m.kept.ca = nil })
+		time.Sleep(10 * time.Second)
+		if _, err := k.Issuer(); CodeOf(err) != Missing {
+			t.Errorf("with the CA that is gone it signs: %v", err)
+		}
+		if _, err := k.Tokens(); CodeOf(err) != Missing {
+			t.Errorf("with the CA that is gone it signs tokens: %v", err)
+		}
+		if _, _, err := k.Bundle(); err != nil {
+			t.Errorf("peers cannot be verified any more: %v", err)
+		}
+	})
+}
+
+func TestARotationGivesTheOtherReplicasTimeToReadEachStep(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, m *memory, k *Keeper) {
+		m.leading <- true
+		synctest.Wait()
+		other := newKeeper(Options{TrustDomain: domain(t), Every: 5 * time.Second, Log: k.options.Log}, reader{newMemory(), m})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- other.Run(ctx) }()
+		synctest.Wait()
+		first := k.Progress()
+		time.Sleep(time.Second)
+		do(t, k.Rotate(t.Context(), nil))
+		for range 120 {
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			ours, theirs := k.Progress(), other.Progress()
+			if ours.Signer != theirs.Signer && !slices.Contains(theirs.Authority, ours.Signer) {
+				t.Fatalf("%s signs, and another replica does not trust it:\n%+v\n%+v", ours.Signer, ours, theirs)
+			}
+			if !slices.Contains(ours.Authority, theirs.Signer) {
+				t.Fatalf("another replica's door is of %s, which nobody trusts any more:\n%+v\n%+v", theirs.Signer, ours, theirs)
+			}
+		}
+		if at := k.Progress(); at.Phase != identity.Steady || at.Signer == first.Signer {
+			t.Errorf("the rotation has not ended: %+v", at)
+		}
+		stop()
+		do(t, <-ended)
+	})
+}
+
+// reader is a replica's view of what another one keeps.
+type reader struct {
+	*memory
+	of *memory
+}
+
+func (r reader) read(ctx context.Context) (stored, error) { return r.of.read(ctx) }
 
 func TestACAThatExpiresDuringItsRotationStopsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

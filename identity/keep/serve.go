@@ -24,18 +24,20 @@ func (k *Keeper) Ready() error {
 	return nil
 }
 
-// Issuer gives who signs certificates. It fails with a *Fault if no CA was ever read.
+// Issuer gives who signs certificates. It fails with a *Fault while there is one, even if another CA was read before. It
+// does not ask who leads: a follower may sign for its own door, since it has read who signs, and learns soon if that
+// changes (see Keeper.waitForFollowers). For anybody else ask [Keeper.Ready] too.
 func (k *Keeper) Issuer() (identity.Issuer, error) {
-	c, err := k.last()
+	c, err := k.sound()
 	if err != nil {
 		return nil, err
 	}
 	return c.signer(), nil
 }
 
-// Tokens gives who signs JWT-SVIDs. It fails with a *Fault if no CA was ever read.
+// Tokens gives who signs JWT-SVIDs. It fails as Issuer does.
 func (k *Keeper) Tokens() (identity.JWTSigner, error) {
-	c, err := k.last()
+	c, err := k.sound()
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +75,16 @@ func (k *Keeper) last() (*ca, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ca == nil {
+		return nil, k.fault
+	}
+	return k.ca, nil
+}
+
+// sound gives the CA unless something is wrong with it.
+func (k *Keeper) sound() (*ca, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fault != nil {
 		return nil, k.fault
 	}
 	return k.ca, nil

@@ -26,6 +26,8 @@ type store interface {
 	// holds says whether nobody else can be the writer while work runs: a process that stood still for a while works on
 	// before it learns that its time is over.
 	holds() bool
+	// alone says that no other process reads what is stored.
+	alone() bool
 
 	caName() string
 	trustName() string

@@ -20,15 +20,16 @@ const maxBody = 64 << 10
 // Codes of what this package itself refuses. The others come from packages attest and identity, and from whoever keeps
 // the CA.
 const (
-	codeRequest       = "request"        // the body or the query cannot be read
-	codeTooLarge      = "too-large"      // the body is larger than 64 KiB
-	codeNotFound      = "not-found"      // no such path
-	codeMethod        = "method"         // not with this method
-	codeNoCertificate = "no-certificate" // the caller showed none
-	codeBusy          = "busy"           // this sidecar asks too often, or too much at once
-	codeForbidden     = "forbidden"      // facts are for others
-	codeStopping      = "stopping"       // this signer ends
-	codeInternal      = "internal"       // look at the signer's log
+	codeRequest       = "request"              // the body or the query cannot be read
+	codeTooLarge      = "too-large"            // the body is larger than 64 KiB
+	codeNotFound      = "not-found"            // no such path
+	codeMethod        = "method"               // not with this method
+	codeNoCertificate = "no-certificate"       // the caller showed none
+	codeBusy          = "busy"                 // this sidecar asks too often, or too much at once
+	codeAddress       = "address-rate-limited" // too many tokens come from one address
+	codeForbidden     = "forbidden"            // facts are for others
+	codeStopping      = "stopping"             // this signer ends
+	codeInternal      = "internal"             // look at the signer's log
 )
 
 // problem is an answer that is none: what the caller is told.

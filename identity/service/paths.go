@@ -81,6 +81,9 @@ func (s *Server) writeSVID(w http.ResponseWriter, chain []*x509.Certificate, bun
 func (s *Server) attest(r *http.Request) (identity.Workload, error) {
 	token := bearer(r)
 	if token != "" || s.renewer == nil {
+		if !s.addresses.allow(r.RemoteAddr, s.options.Now()) {
+			return identity.Workload{}, &problem{http.StatusTooManyRequests, codeAddress, "too many requests come from this address; ask again", nil}
+		}
 		return s.attestor.Attest(r.Context(), token)
 	}
 	_, _, leaf, err := s.caller(r)

@@ -80,6 +80,7 @@ type Server struct {
 	loopback  bool     // only
 	connected *Connected
 	limits    *attest.Limits // of what sidecars ask with a certificate
+	addresses *addresses
 	metrics   *metrics
 	own       own
 	mux       *http.ServeMux
@@ -110,6 +111,7 @@ func newServer(o Options, a attestor, r renewer) *Server {
 	s := &Server{
 		options: o, attestor: a, renewer: r, connected: o.Connected,
 		limits: attest.NewLimits(200*time.Millisecond, 50), mux: http.NewServeMux(),
+		addresses: newAddresses(),
 	}
 	s.metrics = newMetrics(o.Registry, s)
 	s.handle("POST /v1/svid", s.svid)
@@ -154,7 +156,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		ErrorLog:          newErrorLog(s.options.Log),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.ServeTLS(netutil.LimitListener(l, maxConnections), "", "") }()
+	go func() { ended <- server.ServeTLS(netutil.LimitListener(s.addresses.listen(l), maxConnections), "", "") }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve the signer's API on %s: %w", l.Addr(), err)

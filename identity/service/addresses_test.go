@@ -1,0 +1,124 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/attest"
+)
+
+// reviews counts how often the API server would be asked.
+type reviews struct{ asked int }
+
+func (r *reviews) Attest(context.Context, string) (identity.Workload, error) {
+	r.asked++
+	return identity.Workload{}, &attest.Refusal{Reason: attest.TokenRefused, Message: "forged"}
+}
+
+func TestOneAddressCannotTakeAllReviews(t *testing.T) {
+	r := &reviews{}
+	s := newServer(Options{ID: signerID(t), Authorities: newAuthorities(newRoot(t)), Log: zerolog.Nop()}, r, nil)
+	ask := func(from string) string {
+		q := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/svid", strings.NewReader(`{"csr":""}`))
+		q.RemoteAddr = from
+		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set("Authorization", "Bearer forged")
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, q)
+		return w.Body.String()
+	}
+	const flood = 4 * addressBurst
+	for range flood {
+		ask("192.0.2.7:4000")
+		ask("[2001:db8::1]:4000")
+	}
+	if r.asked < 2*addressBurst || r.asked > flood {
+		t.Errorf("two addresses had %d tokens reviewed of %d; want about %d", r.asked, 2*flood, 2*addressBurst)
+	}
+	for _, from := range []string{"192.0.2.7:4001", "[2001:db8::2]:4000", "[::ffff:192.0.2.7]:4000"} {
+		if got := ask(from); !strings.Contains(got, `"address-rate-limited"`) {
+			t.Errorf("%s was answered %s", from, got)
+		}
+	}
+	for _, from := range []string{"192.0.2.8:4000", "[2001:db8:1::1]:4000", "127.0.0.1:4000"} {
+		if got := ask(from); !strings.Contains(got, `"token-refused"`) {
+			t.Errorf("%s, which asks for the first time, was answered %s", from, got)
+		}
+	}
+}
+
+// offered are connections that come in.
+type offered struct {
+	net.Listener
+	from []string
+}
+
+type offeredConn struct {
+	net.Conn
+	from   net.Addr
+	closed *int
+}
+
+func (c offeredConn) RemoteAddr() net.Addr { return c.from }
+func (c offeredConn) Close() error         { *c.closed++; return nil }
+
+var errNoMore = errors.New("no more connections")
+
+func TestOneAddressCannotTakeAllConnections(t *testing.T) {
+	closed, a := 0, newAddresses()
+	incoming := &offered{}
+	l := a.listen(acceptor{incoming, &closed})
+	for range maxPerAddress + 10 {
+		incoming.from = append(incoming.from, "192.0.2.7:4000")
+	}
+	incoming.from = append(incoming.from, "192.0.2.8:4000")
+	var first net.Conn
+	taken := 0
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, errNoMore) {
+			break
+		}
+		if first == nil {
+			first = c
+		}
+		taken++
+	}
+	if taken != maxPerAddress+1 || closed != 10 {
+		t.Errorf("took %d connections and closed %d; want %d and 10", taken, closed, maxPerAddress+1)
+	}
+	for range 2 { // net/http closes some twice
+		if err := first.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	incoming.from = []string{"192.0.2.7:4000", "192.0.2.7:4000"}
+	if _, err := l.Accept(); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, errNoMore) {
+		t.Errorf("one that was closed twice made room for two: %v", err)
+	}
+}
+
+type acceptor struct {
+	*offered
+	closed *int
+}
+
+func (a acceptor) Accept() (net.Conn, error) {
+	if len(a.from) == 0 {
+		return nil, errNoMore
+	}
+	address, err := net.ResolveTCPAddr("tcp", a.from[0])
+	a.from = a.from[1:]
+	return offeredConn{from: address, closed: a.closed}, err
+}
