@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -77,6 +78,9 @@ func (p *Plane) who(ctx context.Context, node *corev3.Node) (peer, error) {
 	return who, err
 }
 
+// errNoPod is in the error of [Plane.Pod] for a pod that does not exist.
+var errNoPod = errors.New("no pod")
+
 // Pod says what is known of a pod. It waits for the first full listing, and fails if there is no such pod.
 func (p *Plane) Pod(ctx context.Context, key model.Key) (pod *model.Pod, err error) {
 	select {
@@ -90,7 +94,7 @@ func (p *Plane) Pod(ctx context.Context, key model.Key) (pod *model.Pod, err err
 		return nil, err
 	}
 	if pod == nil {
-		return nil, fmt.Errorf("there is no pod %s", key)
+		return nil, fmt.Errorf("there is %w %s", errNoPod, key)
 	}
 	return pod, nil
 }

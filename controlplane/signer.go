@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -93,8 +94,9 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 }
 
 // NewFilesSigner makes a signer for sidecars on this machine, where no API server vouches for pods: whoever may use the
-// control plane hands each sidecar a token ([Signer.Join]). The CA is in a directory of its own.
-func NewFilesSigner(o SignerOptions, dir string) (*Signer, error) {
+// control plane hands each sidecar a token ([Signer.Join]). The CA is in a directory of its own. pods finds the pods that
+// there are, as [Plane.Pod] does; it is asked when sidecars renew.
+func NewFilesSigner(o SignerOptions, dir string, pods func(context.Context, model.Key) (*model.Pod, error)) (*Signer, error) {
 	s, err := newSigner(o)
 	if err != nil {
 		return nil, err
@@ -102,7 +104,16 @@ func NewFilesSigner(o SignerOptions, dir string) (*Signer, error) {
 	if s.keeper, err = keep.InDirectory(s.keepOptions(), dir); err != nil {
 		return nil, err
 	}
-	s.joins = attest.NewJoinTokens(nil)
+	s.joins = attest.NewJoinTokens(func(ctx context.Context, namespace, name string) (attest.Pod, bool, error) {
+		pod, err := pods(ctx, model.Key{Namespace: namespace, Name: name})
+		switch {
+		case errors.Is(err, errNoPod):
+			return attest.Pod{}, false, nil
+		case err != nil:
+			return attest.Pod{}, false, err
+		}
+		return attest.Pod{UID: pod.UID, Account: pod.ServiceAccount}, true, nil
+	}, nil)
 	s.server = service.ForFiles(s.serviceOptions(), s.joins)
 	return s, nil
 }

@@ -17,7 +17,7 @@ func TestASidecarThatComesBeforeTheFirstCertificateWaitsForIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := NewFilesSigner(SignerOptions{TrustDomain: spiffeid.RequireTrustDomainFromString("cluster.local"), Listener: l}, filepath.Join(t.TempDir(), "ca"))
+		s, err := NewFilesSigner(SignerOptions{TrustDomain: spiffeid.RequireTrustDomainFromString("cluster.local"), Listener: l}, filepath.Join(t.TempDir(), "ca"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

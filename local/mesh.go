@@ -21,6 +21,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // Options describe a mesh. Dir and Plane's Source must be set.
@@ -79,7 +80,7 @@ func New(o Options) (*Mesh, error) {
 		TrustDomain: o.Plane.TrustDomain, Namespace: o.Plane.Namespace, Listener: listener, Lifetime: o.Lifetime,
 		TokenLife: o.Tokens, Skew: o.Skew, First: o.First,
 		Registry: o.Plane.Registry, Log: o.Log,
-	}, o.CA)
+	}, o.CA, func(ctx context.Context, key model.Key) (*model.Pod, error) { return m.plane.Pod(ctx, key) }) // nobody asks before Run
 	if err != nil {
 		return nil, err
 	}

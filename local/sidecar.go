@@ -24,7 +24,9 @@ type SidecarOptions struct {
 	Envoy       envoy.Options
 	WorkloadAPI string // path of a socket; empty: none
 	Relay       string // path of a socket for proxyless gRPC clients; empty: none
-	Log         zerolog.Logger
+	// Join gives a join token for the pod, whenever the sidecar has no certificate that is valid; default: [Mesh.Join].
+	Join func(context.Context) (sidecar.Token, error)
+	Log  zerolog.Logger
 }
 
 // Sidecar is an agent with its Envoy. Make it with [Mesh.Sidecar], then call Run once.
@@ -44,9 +46,8 @@ func (m *Mesh) Sidecar(ctx context.Context, o SidecarOptions) (*Sidecar, error) 
 	if err != nil {
 		return nil, err
 	}
-	token, err := m.signer.Join(pod)
-	if err != nil {
-		return nil, err
+	if o.Join == nil {
+		o.Join = func(ctx context.Context) (sidecar.Token, error) { return m.Join(ctx, o.Pod) }
 	}
 	s := &Sidecar{}
 	if s.dir, err = os.MkdirTemp(m.options.Dir, "sc-"); err != nil {
@@ -54,7 +55,7 @@ func (m *Mesh) Sidecar(ctx context.Context, o SidecarOptions) (*Sidecar, error) 
 	}
 	address := m.door.Addr().String()
 	options := sidecar.Options{
-		ID: id, BundleFile: m.bundleFile(), JoinToken: sidecar.NewToken(token), SDS: filepath.Join(s.dir, "sds"),
+		ID: id, BundleFile: m.bundleFile(), Join: o.Join, SDS: filepath.Join(s.dir, "sds"),
 		Connect: func(t sidecar.Trust) sidecar.Signer {
 			return client.New(client.Options{Address: m.signer.Address(), Signer: m.signer.ID(), Bundle: t.Bundle, Certificate: t.Certificate})
 		},
@@ -74,6 +75,16 @@ func (m *Mesh) Sidecar(ctx context.Context, o SidecarOptions) (*Sidecar, error) 
 	}
 	s.agent, err = sidecar.New(options)
 	return s, err
+}
+
+// Join gives a join token for a pod, which the control plane must know.
+func (m *Mesh) Join(ctx context.Context, key model.Key) (sidecar.Token, error) {
+	pod, err := m.plane.Pod(ctx, key)
+	if err != nil {
+		return sidecar.Token{}, err
+	}
+	token, err := m.signer.Join(pod)
+	return sidecar.NewToken(token), err
 }
 
 // Run runs the agent and its Envoy until ctx ends, and leaves no file behind.

@@ -40,10 +40,12 @@ type Proxy interface {
 // Options describe an agent. ID, BundleFile, SDS and one of the tokens must be set, and Connect.
 type Options struct {
 	ID         spiffeid.ID // whose certificate it is; another one is refused
-	BundleFile string      // SPIFFE trust bundle to start with; read again when it changes
+	BundleFile string      // SPIFFE trust bundle to start with. Later ones in it serve to dial the signer only
 
 	TokenFile string // with the token that is shown at each attempt; read each time, since it rotates
-	JoinToken Token  // shown until the first certificate, which then renews itself
+	// Join gives a join token, at each attempt without a certificate that is valid: for the first one, and when one has
+	// expired because nobody renewed it. One that is valid renews itself. It is called by one goroutine.
+	Join func(context.Context) (Token, error)
 
 	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
 
@@ -86,8 +88,8 @@ func New(o Options) (*Agent, error) {
 		return nil, errors.New("make the agent: whose identity it keeps is not given")
 	case o.BundleFile == "":
 		return nil, errors.New("make the agent: no file with the trust bundle is given, so nobody could be trusted")
-	case (o.TokenFile == "") == o.JoinToken.IsZero():
-		return nil, errors.New("make the agent: want either a file with a token or a join token")
+	case (o.TokenFile == "") == (o.Join == nil):
+		return nil, errors.New("make the agent: want either a file with a token or a source of join tokens")
 	case o.SDS == "":
 		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")
 	}

@@ -249,37 +249,88 @@ func TestABundleInTheFileIsTakenWhenItChangesAndAnOlderOneIsNot(t *testing.T) {
 		writeFile(t, a.o.BundleFile, []byte(`{"keys": []}`))
 		holds("without authorities", second)
 		wantError(t, errors.New(a.health.file.why()), "no X.509 authority")
-		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(first)))
-		holds("an older one", second)
 		if err := os.Remove(a.o.BundleFile); err != nil {
 			t.Fatal(err)
 		}
 		holds("gone", second)
-		s.trust(first)
-		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(s.bundle())))
+		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(first)))
 		if b, err := a.docs.Bundle(); err != nil || identity.Fingerprint(b) != identity.Fingerprint(first) {
 			t.Errorf("a connection is verified by the bundle of before: %v", err)
 		}
 	})
 }
 
-func TestTheFileCountsOnlyWhileTheSignerDoesNotAnswer(t *testing.T) {
+// What a rotation while the agent was cut off leaves is a file that the signer's certificate fits, and it alone.
+func TestOnceTheSignerHasSentABundleTheFileServesToDialTheSignerOnly(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
 	a := must(New(options(t, s, t.TempDir())))
 	must(a.docs.readFile())
-	first := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle() // without a sequence number
-	if took := must(a.docs.takeBundle(first)); !took {
-		t.Fatal("the signer's bundle is not taken")
+	must(a.attempt(t.Context()))
+	first := s.bundle()
+	forged := must(identity.NewRoot(domain(), time.Now(), 0))
+	_, _, changed := a.docs.current()
+	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(forged.Bundle())))
+	if took := must(a.docs.readFile()); took {
+		t.Error("the file replaces what the signer has sent")
 	}
-	a.docs.heard(nil)
-	second := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle()
-	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(second)))
-	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(first) {
-		t.Error("a file that may lag replaces what the signer has said")
+	select {
+	case <-changed:
+		t.Error("somebody is told of the file's bundle")
+	default:
 	}
-	a.docs.heard(errAway)
-	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(second) {
-		t.Error("the signer does not answer, and what the file says is not believed")
+	for what, get := range map[string]func() (*spiffebundle.Bundle, error){
+		"Envoy and applications are given": func() (*spiffebundle.Bundle, error) { _, b, _ := a.docs.current(); return b, nil },
+		"the control plane is verified by": a.docs.held,
+	} {
+		if b := must(get()); identity.Fingerprint(b) != identity.Fingerprint(first) {
+			t.Errorf("%s what the file says", what)
+		}
+	}
+	both := must(identity.Merge(first, forged.Bundle()))
+	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(both) {
+		t.Error("the signer is not verified by what it sent and by the file")
+	}
+	s.trust(must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())
+	if took := must(a.docs.takeBundle(s.bundle())); !took {
+		t.Fatal("the signer's next bundle is not taken")
+	}
+	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+		t.Error("what the file said before outlives the next bundle")
+	}
+}
+
+func TestAnAgentThatWasCutOffForAWholeRotationComesBackByTheFile(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	a := must(New(options(t, s, t.TempDir())))
+	must(a.docs.readFile())
+	must(a.attempt(t.Context()))
+	s.ca = must(identity.NewRoot(domain(), time.Now(), 0))
+	s.trust(s.ca.Bundle())
+	k := must(newKey())
+	signers := must(s.ca.Issue(t.Context(), identity.Request{ID: idOf("signer"), Key: &k.private().PublicKey}))
+	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err == nil {
+		t.Fatal("the signer is trusted before the file says so")
+	}
+	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(s.bundle())))
+	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err != nil {
+		t.Errorf("the file says so: %v", err)
+	}
+	must(a.attempt(t.Context()))
+	if c, b, _ := a.docs.current(); !c.trustedBy(b) || identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+		t.Error("the signer's new bundle is not taken")
+	}
+}
+
+func TestTheFirstBundleOfTheSignerCountsWhateverNumberTheFilesHas(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	a := must(New(options(t, s, t.TempDir())))
+	ahead := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle()
+	ahead.SetSequenceNumber(1 << 60)
+	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(ahead)))
+	must(a.docs.readFile())
+	must(a.attempt(t.Context()))
+	if _, b, _ := a.docs.current(); identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+		t.Error("the signer's bundle is not taken")
 	}
 }
 
@@ -288,11 +339,11 @@ func TestNeitherKeyNorTokenCanBePrinted(t *testing.T) {
 	o := options(t, s, t.TempDir())
 	a := must(New(o))
 	must(a.attempt(t.Context()))
-	o.TokenFile, o.JoinToken = "", NewToken(secretToken)
+	o.TokenFile, o.Join = "", func(context.Context) (Token, error) { return NewToken(secretToken), nil }
 	c, _, _ := a.docs.current()
 	var text strings.Builder
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, v := range []any{c.key, &c.key, c, *c, c.tls(), *c.tls(), a.docs, o, &o, struct{ o Options }{o}, struct{ Key key }{c.key}} {
+		for _, v := range []any{c.key, &c.key, c, *c, c.tls(), *c.tls(), a.docs, o, &o, struct{ o Options }{o}, struct{ Key key }{c.key}, must(o.Join(t.Context()))} {
 			fmt.Fprintf(&text, verb+"\n", v)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 )
 
-// Trust is what a connection of the agent is made with. Both rotate, so they are asked for each time.
+// Trust is what a connection to the signer is made with. Both rotate, so they are asked for each time.
 type Trust interface {
 	Bundle() (*spiffebundle.Bundle, error)
 	Certificate() *tls.Certificate // nil: none yet
@@ -32,9 +32,10 @@ type documents struct {
 	mu      sync.Mutex
 	cert    *certificate
 	bundle  *spiffebundle.Bundle
-	read    []byte        // of the file, last
-	fresh   bool          // the signer has answered, and nothing has gone wrong since
-	changed chan struct{} // closed and replaced at each change
+	signed  bool                 // the bundle is from the signer, no more from the file
+	mounted *spiffebundle.Bundle // what the file has come to hold since then; nil: nothing new
+	read    []byte               // of the file, last
+	changed chan struct{}        // closed and replaced at each change
 }
 
 var _ Trust = (*documents)(nil)
@@ -70,7 +71,7 @@ func (d *documents) wait(ctx context.Context) bool {
 func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.bundle != nil && older(b, d.bundle) {
+	if d.signed && older(b, d.bundle) {
 		b = d.bundle
 	}
 	id, err := identity.VerifyLeaf(c.chain, b, time.Now())
@@ -82,23 +83,31 @@ func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) erro
 	case !c.key.private().PublicKey.Equal(c.chain[0].PublicKey):
 		return errors.New("check the certificate that the signer issued: it is for another key")
 	}
-	d.cert, d.bundle, d.fresh = c, b, true
+	d.cert = c
+	d.believe(b)
 	return d.changedLocked()
 }
 
-// takeBundle replaces the bundle if it is another one and not an older one, and says whether it did.
+// takeBundle replaces the bundle by one that the signer sent, if it is another one and not an older one, and says whether
+// it did.
 func (d *documents) takeBundle(b *spiffebundle.Bundle) (bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.takeBundleLocked(b)
-}
-
-func (d *documents) takeBundleLocked(b *spiffebundle.Bundle) (bool, error) {
-	if d.bundle != nil && (older(b, d.bundle) || identity.Fingerprint(b) == identity.Fingerprint(d.bundle)) {
+	if d.signed && older(b, d.bundle) || !d.believe(b) {
 		return false, nil
 	}
-	d.bundle = b
 	return true, d.changedLocked()
+}
+
+// believe makes a bundle of the signer's the one that counts, and says whether it trusts others than the one before. What
+// the file said is then of the past: an authority that was withdrawn must not stay in it.
+func (d *documents) believe(b *spiffebundle.Bundle) bool {
+	another := d.bundle == nil || identity.Fingerprint(b) != identity.Fingerprint(d.bundle)
+	if another {
+		d.mounted = nil
+	}
+	d.bundle, d.signed = b, true
+	return another
 }
 
 func (d *documents) changedLocked() error {
@@ -107,23 +116,17 @@ func (d *documents) changedLocked() error {
 	return d.publish(d.cert, d.bundle)
 }
 
-// older compares sequence numbers, where both have one. The mounted file may lag a minute behind what the signer has said.
+// older compares sequence numbers, where both have one. The signer answers two requests at a time, of which the one that
+// was answered first may arrive last.
 func older(a, b *spiffebundle.Bundle) bool {
 	numberA, okA := a.SequenceNumber()
 	numberB, okB := b.SequenceNumber()
 	return okA && okB && numberA < numberB
 }
 
-// heard says whether the signer has just answered or failed to.
-func (d *documents) heard(err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fresh = err == nil
-}
-
-// readFile takes the bundle from the file if that is not as it was read last, and says whether it is a new one. It waits
-// with that as long as the signer answers, which is never behind the file. Then the file may hold what the signer cannot
-// tell: that its own certificate is by a new CA.
+// readFile reads the file if that is not as it was read last, and says whether its bundle is now the one that counts.
+// Once the signer has sent one it never is: others than the signer may be able to write the file. It may still say whom
+// to dial, which the signer cannot when its own certificate is by a CA that came while it was out of reach.
 func (d *documents) readFile() (bool, error) {
 	text, err := readSmall(d.file, identity.MaxBundle)
 	if err != nil {
@@ -131,7 +134,7 @@ func (d *documents) readFile() (bool, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fresh || bytes.Equal(text, d.read) {
+	if bytes.Equal(text, d.read) {
 		return false, nil
 	}
 	b, err := identity.ParseBundle(d.id.TrustDomain(), text)
@@ -139,17 +142,39 @@ func (d *documents) readFile() (bool, error) {
 		return false, fmt.Errorf("read the trust bundle in %s: %w", d.file, err)
 	}
 	d.read = text
-	return d.takeBundleLocked(b)
+	if d.signed {
+		d.mounted = b
+		return false, nil
+	}
+	another := d.bundle == nil || identity.Fingerprint(b) != identity.Fingerprint(d.bundle)
+	d.bundle = b
+	if !another {
+		return false, nil
+	}
+	return true, d.changedLocked()
 }
 
-// Bundle is what peers are verified by. The file is read again: after a rotation of the root it may be the only way to
-// learn whom to trust. If it cannot be read, what is held counts.
+// Bundle is what the signer is verified by, and nobody else: what it sent, and what the file has come to hold since. If
+// the file cannot be read, what is held counts.
 func (d *documents) Bundle() (*spiffebundle.Bundle, error) {
 	_, err := d.readFile()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.bundle == nil:
+		return nil, err
+	case d.mounted == nil:
+		return d.bundle, nil
+	}
+	return identity.Merge(d.bundle, d.mounted)
+}
+
+// held is what everybody but the signer is verified by. Before the signer has sent one it is the file's.
+func (d *documents) held() (*spiffebundle.Bundle, error) {
 	if _, b, _ := d.current(); b != nil {
 		return b, nil
 	}
-	return nil, err
+	return d.Bundle()
 }
 
 // Certificate is what the agent shows.
@@ -174,7 +199,7 @@ func (d *documents) tls(peer spiffeid.ID) *tls.Config {
 			return nil, errors.New("this pod has no certificate yet; /readyz of the agent says why")
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			b, err := d.Bundle()
+			b, err := d.held()
 			if err != nil {
 				return err
 			}

@@ -17,7 +17,7 @@ const (
 	maxPause = 30 * time.Second
 )
 
-// watchFile takes the bundle from the file whenever that changes. Looking at a few kilobytes now and then sees every kind of
+// watchFile reads the bundle in the file whenever that changes. Looking at a few kilobytes now and then sees every kind of
 // replacement, that of a ConfigMap by symbolic links included.
 func (a *Agent) watchFile(ctx context.Context) error {
 	tick := time.NewTicker(fileInterval)
@@ -52,7 +52,6 @@ func (a *Agent) followBundle(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		a.docs.heard(err)
 		a.health.bundle.hear(err)
 		var wait time.Duration
 		if err == nil {

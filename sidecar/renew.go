@@ -53,7 +53,7 @@ func left(c *certificate) time.Duration { return time.Until(c.expires()) }
 
 // attempt asks for a certificate once.
 func (a *Agent) attempt(ctx context.Context) (*tls.Certificate, error) {
-	token, err := a.token()
+	token, err := a.token(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +77,10 @@ func (a *Agent) attempt(ctx context.Context) (*tls.Certificate, error) {
 }
 
 // token gives what the next attempt shows; "": the certificate. A file is read each time, because Kubernetes replaces
-// it; a join token is good for the first certificate only.
-func (a *Agent) token() (string, error) {
+// it; a join token is good once, so there is another one for each time when no certificate is valid.
+func (a *Agent) token(ctx context.Context) (string, error) {
 	if a.o.TokenFile == "" {
-		if c, _, _ := a.docs.current(); c != nil {
-			return "", nil
-		}
-		return a.o.JoinToken.value(), nil
+		return a.joinToken(ctx)
 	}
 	text, err := readSmall(a.o.TokenFile, maxToken)
 	if err != nil {
@@ -94,4 +91,18 @@ func (a *Agent) token() (string, error) {
 		return "", fmt.Errorf("read the token to show to the signer: %s is empty", a.o.TokenFile)
 	}
 	return token, nil
+}
+
+func (a *Agent) joinToken(ctx context.Context) (string, error) {
+	if c, _, _ := a.docs.current(); c != nil && left(c) > 0 {
+		return "", nil
+	}
+	token, err := a.o.Join(ctx)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("get a join token: %w", err)
+	case token.IsZero():
+		return "", errors.New("get a join token: an empty one came")
+	}
+	return token.value(), nil
 }

@@ -2,6 +2,8 @@ package sidecar
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -147,28 +149,69 @@ func TestATokenFileIsReadAtEachAttempt(t *testing.T) {
 	})
 }
 
-func TestAJoinTokenIsShownUntilTheFirstCertificateOnly(t *testing.T) {
+func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSigner(t, "web", time.Hour)
+		const lifetime = time.Hour
+		s := newSigner(t, "web", lifetime)
 		s.setAway(errAway)
-		_, stop := renewing(t, s, func(o *Options) { o.TokenFile, o.JoinToken = "", NewToken("join") })
+		joins := 0
+		a, stop := renewing(t, s, func(o *Options) {
+			o.TokenFile, o.Join = "", func(context.Context) (Token, error) {
+				if joins++; joins == 2 {
+					return Token{}, errors.New("there is no pod")
+				}
+				return NewToken(fmt.Sprint("join-", joins)), nil
+			}
+		})
 		defer stop()
 		time.Sleep(time.Second)
 		s.setAway(nil)
-		time.Sleep(2 * time.Hour)
+		time.Sleep(2 * lifetime)
 		synctest.Wait()
-		first := len(s.tokens)
-		for i, token := range s.tokens {
-			if token == "" {
-				first = min(first, i)
-			} else if token != "join" || i > first {
-				t.Errorf("attempt %d showed %q", i, token)
+		first, last := joins, len(s.tokens)
+		if first < 3 || slices.Contains(s.tokens, "join-2") || s.tokens[first-2] != fmt.Sprint("join-", first) {
+			t.Errorf("%d join tokens were asked for, and shown %q", first, s.tokens)
+		}
+		for _, token := range s.tokens[first-1:] {
+			if token != "" {
+				t.Errorf("with a valid certificate it showed %q", token)
 			}
 		}
-		if first < 2 || first == len(s.tokens) {
-			t.Errorf("shown %q, want the join token some times and then the certificate", s.tokens)
+		s.setAway(errAway)
+		time.Sleep(lifetime)
+		synctest.Wait()
+		if joins == first || s.tokens[last] != "" {
+			t.Errorf("the certificate has expired, and shown is %q", s.tokens[last:])
+		}
+		s.setAway(nil)
+		time.Sleep(longestPause)
+		synctest.Wait()
+		if c, _, _ := a.docs.current(); left(c) <= 0 {
+			t.Error("the signer is back, and there is no valid certificate")
 		}
 	})
+}
+
+func TestAnAnswerThatComesLateTakesNoNewerBundleAway(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	a := must(New(options(t, s, t.TempDir())))
+	must(a.attempt(t.Context()))
+	k := must(newKey())
+	late := must(s.SVID(t.Context(), "", must(k.request())))
+	s.trust(must(identity.Merge(s.bundle(), must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())))
+	if took := must(a.docs.takeBundle(s.bundle())); !took {
+		t.Fatal("the new bundle is not taken")
+	}
+	c := &certificate{id: s.id, chain: late.Chain, key: k}
+	if err := a.docs.takeCertificate(c, late.Bundle); err != nil {
+		t.Fatal(err)
+	}
+	if held, b, _ := a.docs.current(); held != c || identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+		t.Error("the certificate is not taken, or the bundle is of before")
+	}
+	if took := must(a.docs.takeBundle(late.Bundle)); took {
+		t.Error("an older bundle is taken")
+	}
 }
 
 func TestAWithdrawnCAIsRenewedFromAtOnce(t *testing.T) {

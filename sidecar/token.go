@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,11 @@ func NewToken(value string) Token { return Token{func() string { return value }}
 
 // IsZero says that there is none.
 func (t Token) IsZero() bool { return t.value == nil || t.value() == "" }
+
+// Equal says that both are the same, in a time that says nothing of where they differ.
+func (t Token) Equal(other Token) bool {
+	return !t.IsZero() && !other.IsZero() && subtle.ConstantTimeCompare([]byte(t.value()), []byte(other.value())) == 1
+}
 
 // Format prints the same for every verb.
 func (Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(token)") } // fmt ignores it as well

@@ -35,10 +35,9 @@ func (s *settings) join(ctx context.Context, f *pflag.FlagSet) (clean func() err
 			return nil, fmt.Errorf("--%s and --join: the control plane says that itself; give one of them", name)
 		}
 	}
-	var got operator.Join
-	ask := operator.Ask{Pod: s.pod}
-	if err := (operator.Client{Socket: s.joinSocket}).Call(ctx, http.MethodPost, operator.JoinPath, ask, &got); err != nil {
-		return nil, fmt.Errorf("--join: %w", err)
+	got, err := s.ask(ctx, s.pod)
+	if err != nil {
+		return nil, err
 	}
 	id, err := spiffeid.FromString(got.ID)
 	if err != nil {
@@ -66,10 +65,65 @@ func (s *settings) join(ctx context.Context, f *pflag.FlagSet) (clean func() err
 		return nil, fmt.Errorf("--dir: %w", err)
 	}
 	s.bundle = filepath.Join(s.dir, "bundle.json")
-	if err := os.WriteFile(s.bundle, got.Bundle, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("--join: keep the trust bundle: %w", err), clean())
+	if err := keepBundle(s.bundle, got.Bundle); err != nil {
+		return nil, errors.Join(err, clean())
 	}
 	return clean, nil
+}
+
+func (s *settings) ask(ctx context.Context, pod string) (got operator.Join, err error) {
+	if err := (operator.Client{Socket: s.joinSocket}).Call(ctx, http.MethodPost, operator.JoinPath, operator.Ask{Pod: pod}, &got); err != nil {
+		return operator.Join{}, fmt.Errorf("--join: %w", err)
+	}
+	return got, nil
+}
+
+// keepBundle puts the trust bundle in its file, in one step: the agent reads it at any time.
+func keepBundle(path string, text []byte) error {
+	if err := errors.Join(os.WriteFile(path+".new", text, 0o600), os.Rename(path+".new", path)); err != nil {
+		return fmt.Errorf("--join: keep the trust bundle: %w", err)
+	}
+	return nil
+}
+
+// joinAgain gives the token of the first answer, and from then on asks anew. The bundle comes with it: the one that the
+// agent has may be of before a rotation.
+func (s *settings) joinAgain(first sidecar.Token) func(context.Context) (sidecar.Token, error) {
+	node := s.node()
+	return func(ctx context.Context) (sidecar.Token, error) {
+		if token := first; !token.IsZero() {
+			first = sidecar.Token{}
+			return token, nil
+		}
+		got, err := s.ask(ctx, node)
+		if err != nil {
+			return sidecar.Token{}, err
+		}
+		return sidecar.NewToken(got.Token), keepBundle(s.bundle, got.Bundle)
+	}
+}
+
+// joinFile gives the token in a file, as it is at each time. A pipe, such as /dev/stdin, is read once.
+func joinFile(path string) (func(context.Context) (sidecar.Token, error), error) {
+	read := func(context.Context) (sidecar.Token, error) {
+		text, err := os.ReadFile(path)
+		token := sidecar.NewToken(strings.TrimSpace(string(text)))
+		switch {
+		case err != nil:
+			return sidecar.Token{}, fmt.Errorf("--join-token-file: %w", err)
+		case token.IsZero():
+			return sidecar.Token{}, fmt.Errorf("--join-token-file: %s is empty", path)
+		}
+		return token, nil
+	}
+	first, err := read(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return func(context.Context) (sidecar.Token, error) { return first, nil }, nil
+	}
+	return read, nil
 }
 
 // captureFor chooses the loopback network of a sidecar that is started by hand, where nothing redirects traffic: one of

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/local"
+	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
@@ -119,5 +122,74 @@ func TestASidecarByHandBindsALoopbackNetworkThatIsAlwaysThePodsOwn(t *testing.T)
 	s := settings{captureBind: bind, captureApp: app}
 	if c, err := s.capture(); err != nil || !c.Bind.Contains(c.App) || !c.App.IsLoopback() {
 		t.Errorf("it binds %s, the application %s (%v)", bind, app, err)
+	}
+}
+
+func TestJoiningAgainGivesAnotherTokenAndTheBundleOfToday(t *testing.T) {
+	s := defaults()
+	s.joinSocket, s.pod, s.dir = serveFiles(t), "shop/web-1", t.TempDir()
+	f := s.flags(io.Discard)
+	if err := f.Set("dir", s.dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.join(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	before := string(must(os.ReadFile(s.bundle)))
+	if err := os.WriteFile(s.bundle, []byte("of before a rotation"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	join := s.joinAgain(s.token)
+	first := must(join(t.Context()))
+	if got := string(must(os.ReadFile(s.bundle))); got != "of before a rotation" {
+		t.Error("the first token was asked for twice")
+	}
+	second := must(join(t.Context()))
+	if second.IsZero() || first.Equal(second) || !first.Equal(s.token) {
+		t.Error("the second token is the first one, or none")
+	}
+	if got := string(must(os.ReadFile(s.bundle))); got != before {
+		t.Errorf("the bundle is %s", got)
+	}
+}
+
+func TestAFileWithAJoinTokenIsReadEachTimeAndAPipeOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(" \n")
+	if _, err := joinFile(path); err == nil || !strings.Contains(err.Error(), "is empty") {
+		t.Errorf("an empty file: %v", err)
+	}
+	write("first\n")
+	join := must(joinFile(path))
+	if got := must(join(t.Context())); !got.Equal(sidecar.NewToken("first")) {
+		t.Error("it is not the file's")
+	}
+	write("second\n")
+	if got := must(join(t.Context())); !got.Equal(sidecar.NewToken("second")) {
+		t.Error("the file was not read again")
+	}
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := io.WriteString(w, "piped"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	join = must(joinFile(fmt.Sprintf("/dev/fd/%d", r.Fd())))
+	for range 2 {
+		if got := must(join(t.Context())); !got.Equal(sidecar.NewToken("piped")) {
+			t.Error("it is not what came through the pipe")
+		}
 	}
 }

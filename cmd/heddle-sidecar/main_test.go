@@ -73,7 +73,7 @@ type mesh struct {
 
 func startMesh(t testing.TB) *mesh {
 	t.Helper()
-	m := &mesh{ca: ca{must(identity.NewRoot(domain(), time.Now(), 0))}, tokens: attest.NewJoinTokens(nil), account: "web", pod: "web-1"}
+	m := &mesh{ca: ca{must(identity.NewRoot(domain(), time.Now(), 0))}, tokens: attest.NewJoinTokens(nil, nil), account: "web", pod: "web-1"}
 	m.signer = m.serve(t, func(ctx context.Context, l net.Listener) error {
 		return service.ForFiles(service.Options{
 			ID: must(identity.ID(domain(), "heddle-system", "heddle-signer")), Authorities: m.ca, Log: zerolog.New(zerolog.NewTestWriter(t)),

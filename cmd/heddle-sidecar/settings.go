@@ -41,7 +41,7 @@ type settings struct {
 
 	joinSocket string
 	labels     map[string]string // with joinSocket
-	token      sidecar.Token     // with joinSocket
+	token      sidecar.Token     // with joinSocket: of the first answer
 }
 
 func defaults() *settings {
@@ -69,9 +69,9 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 	text(&s.signerID, "signer-id", "SPIFFE ID of the signer (default spiffe://TRUST-DOMAIN/ns/heddle-system/sa/heddle-signer)")
 	text(&s.plane, "control-plane", "host:port of the control plane")
 	text(&s.planeID, "control-plane-id", "SPIFFE ID of the control plane (default spiffe://TRUST-DOMAIN/ns/heddle-system/sa/heddle)")
-	text(&s.bundle, "bundle", "file with the trust bundle to start with; read again when it changes")
+	text(&s.bundle, "bundle", "file with the trust bundle to start with; later ones in it serve to reach the signer only")
 	text(&s.tokenFile, "token-file", "file with the token to show to the signer; read at each attempt")
-	text(&s.joinTokenFile, "join-token-file", "file, for example /dev/stdin, with a token for the first certificate only; read once")
+	text(&s.joinTokenFile, "join-token-file", "file, for example /dev/stdin, with a join token; read again when a certificate is needed and there is none that is valid")
 	text(&s.dir, "dir", "private directory for the sockets between the agent and Envoy")
 	text(&s.workloadAPI, "workload-api", "path of the SPIFFE Workload API's socket; without it there is none")
 	text(&s.relay, "ads-relay", "path of the socket where proxyless gRPC applications find the control plane; without it there is none")
@@ -131,14 +131,12 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 		},
 	}
 	if s.joinSocket != "" {
-		o.JoinToken = s.token
+		o.Join = s.joinAgain(s.token)
 	}
 	if s.joinTokenFile != "" {
-		text, err := os.ReadFile(s.joinTokenFile)
-		if err != nil {
-			return sidecar.Options{}, fmt.Errorf("--join-token-file: %w", err)
+		if o.Join, err = joinFile(s.joinTokenFile); err != nil {
+			return sidecar.Options{}, err
 		}
-		o.JoinToken = sidecar.NewToken(strings.TrimSpace(string(text)))
 	}
 	if !s.noEnvoy {
 		p, err := s.proxy(ctx, plane, log)

@@ -33,7 +33,8 @@ const (
 //
 // It is safe for concurrent use.
 type JoinTokens struct {
-	now func() time.Time
+	now  func() time.Time
+	pods Manifests
 
 	mu    sync.Mutex
 	joins *bounded[string, join]
@@ -46,12 +47,17 @@ type join struct {
 	until    time.Time
 }
 
-// NewJoinTokens makes a JoinTokens that knows no token. now may be nil for time.Now.
-func NewJoinTokens(now func() time.Time) *JoinTokens {
+// Manifests finds a pod in what the manifests say; it may have to wait until they have been read. Without one it gives
+// false. It must be safe for concurrent use.
+type Manifests func(ctx context.Context, namespace, name string) (Pod, bool, error)
+
+// NewJoinTokens makes a JoinTokens that knows no token. pods are those that may renew; nil: all that have a certificate.
+// now may be nil for time.Now.
+func NewJoinTokens(pods Manifests, now func() time.Time) *JoinTokens {
 	if now == nil {
 		now = time.Now
 	}
-	return &JoinTokens{now: now, joins: newBounded[string, join](maxJoins)}
+	return &JoinTokens{now: now, pods: pods, joins: newBounded[string, join](maxJoins)}
 }
 
 // Hand makes a token for a pod. It is 256 random bits with a name by which it is found; only their hash is kept.
@@ -72,7 +78,7 @@ func (j *JoinTokens) Attest(_ context.Context, token string) (identity.Workload,
 	if token == "" {
 		return identity.Workload{}, refuse(NoToken, "no token was sent; send the join token as Authorization: Bearer")
 	}
-	refused := refuse(JoinRefused, "the join token is unknown, used or older than 10 minutes; start the sidecar anew")
+	refused := refuse(JoinRefused, "the join token is unknown, used or older than 10 minutes; ask for another one")
 	rest, ok := strings.CutPrefix(token, joinPrefix+".")
 	key, encoded, two := strings.Cut(rest, ".")
 	if !ok || !two || len(token) > maxToken {
@@ -97,8 +103,8 @@ func (j *JoinTokens) Attest(_ context.Context, token string) (identity.Workload,
 }
 
 // Renew says whose certificate it is. The caller has verified it, and that its peer has the key. It fails with a
-// *Refusal if the CA did not write a pod into it.
-func (j *JoinTokens) Renew(leaf *x509.Certificate) (identity.Workload, error) {
+// *Refusal if the CA did not write a pod into it, and if the manifests do not have that pod any more.
+func (j *JoinTokens) Renew(ctx context.Context, leaf *x509.Certificate) (identity.Workload, error) {
 	refused := refuse(RenewalRefused, "the certificate names no pod of the mesh; start the sidecar anew, with a join token")
 	id, err := x509svid.IDFromCert(leaf)
 	if err != nil {
@@ -112,5 +118,29 @@ func (j *JoinTokens) Renew(leaf *x509.Certificate) (identity.Workload, error) {
 	if err != nil {
 		return identity.Workload{}, refused
 	}
-	return identity.Workload{Namespace: namespace, Account: account, Pod: pod, PodUID: uid}, nil
+	w := identity.Workload{Namespace: namespace, Account: account, Pod: pod, PodUID: uid}
+	if err := j.exists(ctx, w); err != nil {
+		return identity.Workload{}, err
+	}
+	return w, nil
+}
+
+// exists says whether there still is such a pod.
+func (j *JoinTokens) exists(ctx context.Context, w identity.Workload) error {
+	if j.pods == nil {
+		return nil
+	}
+	name := "pod " + w.Namespace + "/" + w.Pod
+	p, ok, err := j.pods(ctx, w.Namespace, w.Pod)
+	switch {
+	case err != nil:
+		return &Refusal{Reason: PodUnknown, Message: "whether there is a " + name + " could not be told; ask again", cause: err}
+	case !ok:
+		return refuse(RenewalRefused, "the manifests have no "+name+" any more; put it back, or end its sidecar")
+	case p.UID != w.PodUID:
+		return refuse(PodReplaced, name+" is another one than the certificate's (its UID differs); start its sidecar anew")
+	case p.Account != w.Account:
+		return refuse(AccountMismatch, name+" runs as another ServiceAccount than the certificate's; start its sidecar anew")
+	}
+	return nil
 }

@@ -1,10 +1,12 @@
 package attest
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +19,7 @@ func shop() identity.Workload {
 }
 
 func TestAJoinTokenIsGoodOnceForItsPod(t *testing.T) {
-	j := NewJoinTokens(newClock().Now)
+	j := NewJoinTokens(nil, newClock().Now)
 	token := j.Hand(shop())
 	if w, err := j.Attest(t.Context(), token); err != nil || w != shop() {
 		t.Fatalf("got %+v, %v", w, err)
@@ -28,7 +30,7 @@ func TestAJoinTokenIsGoodOnceForItsPod(t *testing.T) {
 
 func TestAJoinTokenExpiresAfterTenMinutes(t *testing.T) {
 	c := newClock()
-	j := NewJoinTokens(c.Now)
+	j := NewJoinTokens(nil, c.Now)
 	early, late := j.Hand(shop()), j.Hand(shop())
 	c.pass(10*time.Minute - time.Second)
 	if _, err := j.Attest(t.Context(), early); err != nil {
@@ -40,7 +42,7 @@ func TestAJoinTokenExpiresAfterTenMinutes(t *testing.T) {
 }
 
 func TestNothingButTheWholeJoinTokenIsAccepted(t *testing.T) {
-	j := NewJoinTokens(newClock().Now)
+	j := NewJoinTokens(nil, newClock().Now)
 	token, other := j.Hand(shop()), j.Hand(shop())
 	parts, others := strings.Split(token, "."), strings.Split(other, ".")
 	for name, forged := range map[string]string{
@@ -65,7 +67,7 @@ func TestNothingButTheWholeJoinTokenIsAccepted(t *testing.T) {
 }
 
 func TestASecretIsKeptAsItsHashOnly(t *testing.T) {
-	j := NewJoinTokens(newClock().Now)
+	j := NewJoinTokens(nil, newClock().Now)
 	token := j.Hand(shop())
 	if secret := strings.Split(token, ".")[2]; len(secret) != 43 { // 256 bits as base64
 		t.Errorf("the secret has %d characters", len(secret))
@@ -79,6 +81,43 @@ func TestASecretIsKeptAsItsHashOnly(t *testing.T) {
 }
 
 func TestACertificateOfOursIsRenewedForItsPod(t *testing.T) {
+	leaf := leaves(t)
+	j := NewJoinTokens(nil, nil)
+	if w, err := j.Renew(t.Context(), leaf("web-1")); err != nil || w != shop() {
+		t.Errorf("got %+v, %v", w, err)
+	}
+	_, err := j.Renew(t.Context(), leaf("")) // of the control plane itself
+	wantReason(t, err, RenewalRefused)
+}
+
+func TestAPodThatTheManifestsDoNotHaveAnyMoreRenewsNothing(t *testing.T) {
+	leaf := leaves(t)("web-1")
+	for want, c := range map[Reason]struct {
+		pod Pod
+		ok  bool
+		err error
+	}{
+		"":              {pod: Pod{Account: "web"}, ok: true},
+		RenewalRefused:  {},
+		AccountMismatch: {pod: Pod{Account: "api"}, ok: true},
+		PodReplaced:     {pod: Pod{Account: "web", UID: "another"}, ok: true},
+		PodUnknown:      {err: errors.New("the control plane ends")},
+	} {
+		j := NewJoinTokens(func(_ context.Context, namespace, name string) (Pod, bool, error) {
+			if namespace != "shop" || name != "web-1" {
+				t.Errorf("asked for %s/%s", namespace, name)
+			}
+			return c.pod, c.ok, c.err
+		}, nil)
+		if w, err := j.Renew(t.Context(), leaf); ReasonOf(err) != want || (err == nil) != (w == shop()) {
+			t.Errorf("%+v: got %+v, %v; want reason %q", c, w, err, want)
+		}
+	}
+}
+
+// leaves makes certificates of shop/web with a pod in them.
+func leaves(t *testing.T) func(pod string) *x509.Certificate {
+	t.Helper()
 	td, err := identity.ParseTrustDomain("cluster.local")
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +130,7 @@ func TestACertificateOfOursIsRenewedForItsPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf := func(pod string) *x509.Certificate {
+	return func(pod string) *x509.Certificate {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -102,10 +141,4 @@ func TestACertificateOfOursIsRenewedForItsPod(t *testing.T) {
 		}
 		return chain[0]
 	}
-	j := NewJoinTokens(nil)
-	if w, err := j.Renew(leaf("web-1")); err != nil || w != shop() {
-		t.Errorf("got %+v, %v", w, err)
-	}
-	_, err = j.Renew(leaf("")) // of the control plane itself
-	wantReason(t, err, RenewalRefused)
 }

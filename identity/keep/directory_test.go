@@ -2,7 +2,9 @@ package keep
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -235,6 +237,59 @@ func TestAGivenIntermediateSignsAndIsMovedToLikeAnyOther(t *testing.T) {
 		at := k.Progress()
 		return at.Phase == identity.Steady && at.Signer == other.Name()
 	})
+}
+
+func TestEveryChangeOfTheBundleGivesItAGreaterNumber(t *testing.T) {
+	dir, p := newDir(t), &proxies{}
+	p.set(identity.ProxyObservation{Name: "shop/web-1", Taken: "none", LeafExpires: time.Now().Add(time.Hour)})
+	k := startIn(t, dir, p)
+	number := func() uint64 {
+		t.Helper()
+		k.ready()
+		b, _, err := k.Bundle()
+		do(t, err)
+		n, _ := b.SequenceNumber()
+		if text := must[[]byte](t)(identity.MarshalBundle(b)); !bytes.Contains(text, fmt.Appendf(nil, `"spiffe_sequence":%d`, n)) {
+			t.Errorf("what is served has no number: %s", text)
+		}
+		eventually(t, "the bundle is written", func() bool {
+			return bytes.Contains(must[[]byte](t)(os.ReadFile(filepath.Join(dir, trustFile))), fmt.Appendf(nil, `"spiffe_sequence":%d`, n))
+		})
+		return n
+	}
+	first := number()
+	do(t, k.Rotate(t.Context(), nil))
+	k.phase(identity.Introducing)
+	second := number()
+	k.stop()
+	k = startIn(t, dir, p)
+	if again := number(); again != second {
+		t.Errorf("another process gives it number %d, and it had %d", again, second)
+	}
+	do(t, k.Abort(t.Context()))
+	k.phase(identity.Steady)
+	if third := number(); first == 0 || second <= first || third <= second {
+		t.Errorf("numbers %d, %d, %d", first, second, third)
+	}
+}
+
+func TestACAOfBeforeBundlesHadNumbersIsReadAndNumbersGrow(t *testing.T) {
+	a, now := newRoot(t), time.Now()
+	c := must[*ca](t)(first(a, now))
+	var d document
+	do(t, json.Unmarshal(must[[]byte](t)(c.encode()), &d))
+	d.Sequence = 0
+	text := must[[]byte](t)(json.Marshal(d))
+	if bytes.Contains(text, []byte("sequence")) {
+		t.Fatalf("%s", text)
+	}
+	old := must[*ca](t)(decode(domain(t), text, now))
+	if n, ok := old.bundle.SequenceNumber(); n != 1 || !ok || identity.Fingerprint(old.bundle) != c.state.Bundle() {
+		t.Errorf("number %d, %v", n, ok)
+	}
+	if n := numberAfter(1, identity.State{}); n != 2 {
+		t.Errorf("by a clock that stands at nothing, 1 is followed by %d", n)
+	}
 }
 
 // A writer may die after it stored a step and before it wrote the bundle.

@@ -22,7 +22,9 @@ type document struct {
 	State   identity.State `json:"state"`
 	// Before is the fingerprint of the bundle before the last change of the state: who wrote that may have died before
 	// it wrote the new bundle.
-	Before      string              `json:"before,omitempty"`
+	Before string `json:"before,omitempty"`
+	// Sequence is the bundle's sequence number. Documents of before there was one have none: it is 1.
+	Sequence    uint64              `json:"sequence,omitempty"`
 	Authorities map[string]material `json:"authorities"` // by name
 }
 
@@ -38,6 +40,7 @@ type material struct {
 type ca struct {
 	state       identity.State
 	before      string
+	sequence    uint64 // the bundle has it as well
 	authorities map[string]*identity.Authority
 	bundle      *spiffebundle.Bundle
 }
@@ -48,19 +51,25 @@ func first(a *identity.Authority, now time.Time) (*ca, error) {
 	if err != nil {
 		return nil, err
 	}
-	return assemble(state, "", map[string]*identity.Authority{a.Name(): a})
+	return assemble(state, "", numberAfter(0, state), map[string]*identity.Authority{a.Name(): a})
 }
 
 func party(a *identity.Authority) identity.Party {
 	return identity.Party{Authority: a.Name(), Bundle: identity.Fingerprint(a.Bundle())}
 }
 
+// numberAfter is the sequence number of a bundle that a state brings, after one with another number. It grows by one at
+// least. It is no smaller than the time, so that it grows as well when a CA was given up, or an old backup restored.
+func numberAfter(last uint64, state identity.State) uint64 {
+	return max(last+1, uint64(max(state.Entered.Unix(), 0)))
+}
+
 // assemble holds a state against the authorities that it names, and leaves out others.
-func assemble(state identity.State, before string, authorities map[string]*identity.Authority) (*ca, error) {
+func assemble(state identity.State, before string, sequence uint64, authorities map[string]*identity.Authority) (*ca, error) {
 	if err := state.Valid(); err != nil {
 		return nil, err
 	}
-	c := &ca{state: state, before: before, authorities: map[string]*identity.Authority{}}
+	c := &ca{state: state, before: before, sequence: sequence, authorities: map[string]*identity.Authority{}}
 	for _, p := range []identity.Party{state.Current, state.Successor} {
 		if p.Authority == "" {
 			continue
@@ -89,19 +98,27 @@ func assemble(state identity.State, before string, authorities map[string]*ident
 	if identity.Fingerprint(c.bundle) != state.Bundle() {
 		return nil, errors.New("its authorities do not make the bundle that the rotation names")
 	}
+	c.bundle.SetSequenceNumber(sequence)
 	return c, nil
 }
 
 func (c *ca) signer() *identity.Authority { return c.authorities[c.state.Signer()] }
 
 // moved is the CA after a step of its rotation.
-func (c *ca) moved(state identity.State) (*ca, error) {
-	return assemble(state, c.state.Bundle(), c.authorities)
+func (c *ca) moved(state identity.State) (*ca, error) { return c.with(state, c.authorities) }
+
+// with is the CA after a step to other authorities.
+func (c *ca) with(state identity.State, authorities map[string]*identity.Authority) (*ca, error) {
+	sequence := c.sequence
+	if state.Bundle() != c.state.Bundle() {
+		sequence = numberAfter(sequence, state)
+	}
+	return assemble(state, c.state.Bundle(), sequence, authorities)
 }
 
 // encode writes a CA with its keys.
 func (c *ca) encode() ([]byte, error) {
-	d := document{Version: documentVersion, State: c.state, Before: c.before, Authorities: map[string]material{}}
+	d := document{Version: documentVersion, State: c.state, Before: c.before, Sequence: c.sequence, Authorities: map[string]material{}}
 	for name, a := range c.authorities {
 		m, err := a.Material()
 		if err != nil {
@@ -135,7 +152,7 @@ func decode(td spiffeid.TrustDomain, text []byte, now time.Time) (*ca, error) {
 		}
 		authorities[name] = a
 	}
-	return assemble(d.State, d.Before, authorities)
+	return assemble(d.State, d.Before, max(d.Sequence, 1), authorities)
 }
 
 // trust is what everybody may know.

@@ -149,7 +149,7 @@ func (k *Keeper) Rotate(ctx context.Context, next *identity.Authority) error {
 		}
 		authorities := maps.Clone(c.authorities)
 		authorities[next.Name()] = next
-		return assemble(state, c.state.Bundle(), authorities)
+		return c.with(state, authorities)
 	})
 }
 

@@ -39,7 +39,7 @@ func TestPeopleAreToldWhoSignsUntilWhenAndForWhom(t *testing.T) {
 }
 
 func TestWithoutSidecarsNoneExpires(t *testing.T) {
-	s := run(t, func(o Options) *Server { return ForFiles(o, attest.NewJoinTokens(nil)) })
+	s := run(t, func(o Options) *Server { return ForFiles(o, attest.NewJoinTokens(nil, nil)) })
 	if got := s.gauge("heddle_identity_sidecar_expiry_seconds"); got != 0 {
 		t.Errorf("the first certificate expires at %v", got)
 	}

@@ -169,7 +169,7 @@ func run(t testing.TB, with func(Options) *Server, change ...func(*Options)) *si
 
 // forFiles runs a signer with join tokens.
 func forFiles(t testing.TB, change ...func(*Options)) (*signer, *attest.JoinTokens) {
-	tokens := attest.NewJoinTokens(nil)
+	tokens := attest.NewJoinTokens(nil, nil)
 	return run(t, func(o Options) *Server { return ForFiles(o, tokens) }, change...), tokens
 }
 

@@ -90,7 +90,7 @@ func (s *Server) attest(r *http.Request) (identity.Workload, error) {
 	if err != nil {
 		return identity.Workload{}, err
 	}
-	return s.renewer.Renew(leaf)
+	return s.renewer.Renew(r.Context(), leaf)
 }
 
 // bearer reads the token of a request (RFC 6750, 2.1).

@@ -95,7 +95,7 @@ func TestARotationReachesEverySidecarAndNoneIsEverRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	joins := attest.NewJoinTokens(nil)
+	joins := attest.NewJoinTokens(nil, nil)
 	server = ForFiles(Options{ID: signerID(t), Authorities: k, Log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)}, joins)
 	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	var all []*member

@@ -45,7 +45,7 @@ type attestor interface {
 
 // renewer says whose certificate it is, where that is enough for a new one.
 type renewer interface {
-	Renew(leaf *x509.Certificate) (identity.Workload, error)
+	Renew(ctx context.Context, leaf *x509.Certificate) (identity.Workload, error)
 }
 
 // presence says whether the pod of a certificate is there still. An error is a *attest.Refusal.

@@ -251,7 +251,7 @@ func TestACAThatIsGoneIsSaidToEverybody(t *testing.T) {
 
 func TestJoinTokensAreServedOnThisMachineOnly(t *testing.T) {
 	l := must[net.Listener](t)(net.Listen("tcp", "0.0.0.0:0"))
-	s := ForFiles(Options{ID: signerID(t), Authorities: newAuthorities(newRoot(t))}, attest.NewJoinTokens(nil))
+	s := ForFiles(Options{ID: signerID(t), Authorities: newAuthorities(newRoot(t))}, attest.NewJoinTokens(nil, nil))
 	err := s.Run(t.Context(), l)
 	if err == nil || !strings.Contains(err.Error(), "loopback") {
 		t.Errorf("got %v", err)
@@ -262,7 +262,7 @@ func TestJoinTokensAreServedOnThisMachineOnly(t *testing.T) {
 }
 
 func TestAClusterDoesNotRenewByCertificateNorTakeJoinTokens(t *testing.T) {
-	joins := attest.NewJoinTokens(nil)
+	joins := attest.NewJoinTokens(nil, nil)
 	s := run(t, func(o Options) *Server { return ForCluster(o, attest.NewReviewer(attest.ReviewerOptions{})) })
 	_, err := s.client(s.sidecar("shop", "web", "web-1")).SVID(t.Context(), "", csrOf(t, newKey(t)))
 	s.wantCode(err, "no-token")
@@ -291,7 +291,7 @@ func TestAClientTrustsTheOneSignerOnly(t *testing.T) {
 func TestWaitingEndsWhenTheSignerStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ca := newAuthorities(newRoot(t))
-	s := ForFiles(Options{ID: signerID(t), Authorities: ca}, attest.NewJoinTokens(nil))
+	s := ForFiles(Options{ID: signerID(t), Authorities: ca}, attest.NewJoinTokens(nil, nil))
 	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, l) }()

@@ -23,7 +23,7 @@ func local(t testing.TB, change ...func(*Options)) (*Server, *authorities) {
 	for _, c := range change {
 		c(&o)
 	}
-	return ForFiles(o, attest.NewJoinTokens(nil)), ca
+	return ForFiles(o, attest.NewJoinTokens(nil, nil)), ca
 }
 
 // request comes from pod shop/web-1, by its certificate.

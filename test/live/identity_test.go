@@ -1,6 +1,7 @@
 package live
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -63,7 +64,7 @@ func (w *world) joined(socket string) func(name string) papers {
 		dir := w.directory()
 		return papers{
 			sidecar.Options{
-				ID: spiffeid.RequireFromString(join.ID), JoinToken: sidecar.NewToken(join.Token), SDS: filepath.Join(dir, "sds.sock"),
+				ID: spiffeid.RequireFromString(join.ID), Join: func(context.Context) (sidecar.Token, error) { return sidecar.NewToken(join.Token), nil }, SDS: filepath.Join(dir, "sds.sock"),
 				BundleFile: w.file(filepath.Join(dir, keep.BundleItem), join.Bundle),
 				Connect:    connect(join.Signer.Address, spiffeid.RequireFromString(join.Signer.ID)),
 			},

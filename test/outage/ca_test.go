@@ -118,7 +118,7 @@ func TestANewRootIsMadeOnlyWhenToldTo(t *testing.T) {
 // client asks the signer as somebody with that certificate.
 func (m *town) client(c *tls.Certificate) *client.Client {
 	return client.New(client.Options{
-		Address: m.mesh.Signer().Address(), Signer: m.mesh.Signer().ID(),
+		Address: m.mesh.Load().Signer().Address(), Signer: m.mesh.Load().Signer().ID(),
 		Bundle: func() (*spiffebundle.Bundle, error) {
 			b, _, err := m.keeper().Bundle()
 			return b, err

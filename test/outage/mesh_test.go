@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 )
@@ -41,10 +43,10 @@ type town struct {
 	t       *testing.T
 	options options
 	ground
-	mesh *local.Mesh
-	stop func() // ends the control plane, signer and all
-	web  *pod   // calls catalog
-	shop *pod   // catalog's
+	mesh atomic.Pointer[local.Mesh] // the control plane's process
+	stop func()                     // ends the control plane, signer and all
+	web  *pod                       // calls catalog
+	shop *pod                       // catalog's
 }
 
 // ground is what there is before anything runs.
@@ -108,8 +110,7 @@ func (g ground) at(what, number byte) netip.Addr {
 func (m *town) serve() {
 	m.t.Helper()
 	log := logTo(m.t, "control plane")
-	var err error
-	m.mesh, err = local.New(local.Options{
+	mesh, err := local.New(local.Options{
 		Dir: m.dir, CA: m.ca(), Signer: m.at(2, 1).String() + ":9001", Sidecars: m.at(2, 1).String() + ":9002",
 		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: m.options.first,
 		Plane: controlplane.Options{
@@ -120,7 +121,8 @@ func (m *town) serve() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.stop = background(m.t, "control plane", m.mesh.Run)
+	m.mesh.Store(mesh)
+	m.stop = background(m.t, "control plane", mesh.Run)
 }
 
 // restart stops the control plane and starts another one in its place.
@@ -131,15 +133,17 @@ func (m *town) restart() {
 	eventually(m.t, "the CA is there", func() bool { return m.keeper().Ready() == nil })
 }
 
-func (m *town) keeper() *keep.Keeper { return m.mesh.Signer().Keeper() }
+func (m *town) keeper() *keep.Keeper { return m.mesh.Load().Signer().Keeper() }
 
-// open runs the sidecar of a pod, with a join token of its own.
+// open runs the sidecar of a pod, which joins whichever control plane there is.
 func (m *town) open(p *pod) {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
-	s, err := m.mesh.Sidecar(ctx, local.SidecarOptions{
-		Pod: model.Key{Namespace: "shop", Name: p.name},
+	key := model.Key{Namespace: "shop", Name: p.name}
+	s, err := m.mesh.Load().Sidecar(ctx, local.SidecarOptions{
+		Pod:  key,
+		Join: func(ctx context.Context) (sidecar.Token, error) { return m.mesh.Load().Join(ctx, key) },
 		Envoy: envoy.Options{
 			Binary: m.binary, Bootstrap: bootstrap.Options{Capture: p.capture},
 			Caller:      bootstrap.Caller{Namespace: "shop", Account: p.name},

@@ -25,7 +25,7 @@ const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x0
 func TestNoSessionIsResumedAndARevokedBundleRefusesWhoComesBack(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: short})
-	signer := m.mesh.Signer()
+	signer := m.mesh.Load().Signer()
 	doors := map[string]door{
 		"a port for TCP":    {m.shop.inbound(portTCP), "heddle-tcp", hello},
 		"a port for HTTP":   {m.shop.inbound(portHTTP), "heddle-http", preface},

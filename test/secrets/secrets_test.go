@@ -43,7 +43,7 @@ func TestSecretsThatNobodyKnowsAreFoundByTheirForm(t *testing.T) {
 	authority := must(identity.NewRoot(spiffeid.RequireTrustDomainFromString("cluster.local"), time.Now(), 0))
 	id := must(identity.ID(authority.TrustDomain(), "shop", "web"))
 	jwt := must(authority.Mint(t.Context(), id, []string{"catalog"}, 0))
-	join := attest.NewJoinTokens(nil).Hand(identity.Workload{Namespace: "shop", Account: "web", Pod: "web-1"})
+	join := attest.NewJoinTokens(nil, nil).Hand(identity.Workload{Namespace: "shop", Account: "web", Pod: "web-1"})
 	for what, key := range map[string][]byte{
 		"P-256":   pkcs8(curveKey(elliptic.P256())),
 		"P-384":   pkcs8(curveKey(elliptic.P384())),
