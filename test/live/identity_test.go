@@ -42,7 +42,7 @@ func (w *world) mounted(name string) papers {
 	token := w.file(filepath.Join(dir, "token"), []byte(w.token(name)))
 	return papers{
 		sidecar.Options{
-			ID: w.spiffeID(w.Namespace, "default"), TokenFile: token, SDS: filepath.Join(dir, "sds.sock"),
+			ID: w.spiffeID(w.Namespace, w.account(name)), TokenFile: token, SDS: filepath.Join(dir, "sds.sock"),
 			BundleFile: w.file(filepath.Join(dir, keep.BundleItem), w.mountedBundle()),
 			Connect:    connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount)),
 		},
@@ -131,6 +131,13 @@ func (w *world) mountedBundle() (text []byte) {
 // does.
 func (w *world) proof(pod string) *tls.Config {
 	w.t.Helper()
+	own, bundle := w.identify(pod)
+	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(w.spiffeID(w.System, controlplane.ServerAccount)))
+}
+
+// identify gets a certificate with the token of a pod, and what the pod trusts.
+func (w *world) identify(pod string) (*x509svid.SVID, *spiffebundle.Bundle) {
+	w.t.Helper()
 	p := w.mounted(pod)
 	bundle, err := spiffebundle.Load(trustDomain(), p.agent.BundleFile)
 	if err != nil {
@@ -154,8 +161,7 @@ func (w *world) proof(pod string) *tls.Config {
 		got, err = signer.SVID(w.t.Context(), string(token), csr)
 		return err == nil
 	})
-	own := &x509svid.SVID{ID: p.agent.ID, Certificates: got.Chain, PrivateKey: key}
-	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(spiffeid.RequireFromString(p.server.ID)))
+	return &x509svid.SVID{ID: p.agent.ID, Certificates: got.Chain, PrivateKey: key}, bundle
 }
 
 // only is what one trusts who has no certificate.

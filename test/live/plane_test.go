@@ -39,6 +39,7 @@ type setting struct {
 	Network    netip.Prefix  // where pods really are
 	Replica    byte          // which of the control planes that share a CA
 	Leaf       time.Duration // the life of certificates; 0: the default
+	Relayed    bool          // each pod has a second address, relayed, at which slices may list it and a test may stand
 }
 
 // Addresses of the control plane. They are in the test's own network, so that one that was killed finds them free.
@@ -170,11 +171,20 @@ func (m moved) move(e model.Event) (model.Event, bool) {
 		p.Addresses = nil
 		for _, a := range e.Pod.Addresses {
 			p.Addresses = append(p.Addresses, m.to.loopback(a))
+			if m.to.Relayed {
+				p.Addresses = append(p.Addresses, m.to.loopback(relayed(a)))
+			}
 		}
 		e.Pod = &p
 		return e, p.Key.Namespace == m.to.Namespace
 	}
 	return e, true
+}
+
+// relayed is the second address of a pod. Its sidecar listens at the first one only.
+func relayed(a netip.Addr) netip.Addr {
+	b := a.As4()
+	return netip.AddrFrom4([4]byte{b[0], b[1], b[2] + 1, b[3]})
 }
 
 // loopback is where the pod of an address really is.

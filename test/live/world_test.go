@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,6 +31,8 @@ type world struct {
 	web    *pod // the one that calls
 	pods   int
 	papers func(pod string) papers // gives what a pod's agent starts with
+	// accounts are those of pods, by name, which must be there; a pod that is not in it has the account default.
+	accounts map[string]string
 }
 
 // start gives a world with a control plane in this process, and the pod web.
@@ -91,6 +94,9 @@ type pod struct {
 // id is the pod as its sidecar calls itself.
 func (w *world) id(p *pod) string { return w.Namespace + "/" + p.name }
 
+// account is that of a pod.
+func (w *world) account(pod string) string { return cmp.Or(w.accounts[pod], "default") }
+
 // pod makes a pod at an address of its own, and returns when its sidecar serves. The application answers every
 // request with the pod's name in the header x-app.
 func (w *world) pod(name string, labels ...string) *pod {
@@ -116,7 +122,7 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
 		Bootstrap:   bootstrap.Options{ID: w.id(p), Server: own.server, SDS: own.agent.SDS, Capture: p.capture},
-		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: "default"},
+		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: w.account(name)},
 		Concurrency: 1,
 		Log:         log.logger(),
 	})
