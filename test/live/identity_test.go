@@ -127,6 +127,25 @@ func (w *world) mountedBundle() (text []byte) {
 	return text
 }
 
+// learnKeys lets the scan know the CA's keys, unless it is one of manifests.
+func (w *world) learnKeys() {
+	w.t.Helper()
+	ca, err := w.client.CoreV1().Secrets(w.System).Get(w.t.Context(), keep.CASecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	keys := 0
+	for _, text := range ca.Data {
+		keys += w.scan.KnowKeys(text)
+	}
+	if keys < 2 { // one for certificates and one for tokens
+		w.t.Errorf("the Secret of the CA holds %d keys", keys)
+	}
+}
+
 // proof is a sidecar's side of mutual TLS with the control plane, with a certificate that the pod asks for as its agent
 // does.
 func (w *world) proof(pod string) *tls.Config {

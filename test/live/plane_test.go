@@ -216,7 +216,11 @@ func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p.stop = background(w.t, "control plane", control.Run)
+	stop := background(w.t, "control plane", control.Run)
+	p.stop = lastly(w.t, func() {
+		w.scan.LookAtMetrics(p.registry)
+		stop()
+	})
 	return p
 }
 
@@ -235,6 +239,13 @@ func (w *world) metric(name, label string) float64 {
 		}
 	}
 	return 0
+}
+
+// lastly gives what is done once, at the test's end if not before.
+func lastly(t testing.TB, f func()) func() {
+	once := sync.OnceFunc(f)
+	t.Cleanup(once)
+	return once
 }
 
 // background runs f until the function that it gives is called, or the test ends.

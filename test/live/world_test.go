@@ -18,6 +18,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // world is a namespace of the API server, with pods that really run and a control plane that watches it.
@@ -27,6 +28,7 @@ type world struct {
 	setting
 	binary string // of Envoy
 	log    *transcript
+	scan   *secrets.Scan // of all that is said
 	plane  *plane
 	web    *pod // the one that calls
 	pods   int
@@ -56,8 +58,9 @@ func prepare(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	scan := secrets.New(t)
 	w := &world{
-		t: t, client: api.Client(t), binary: binary, log: newTranscript(t, "control plane"),
+		t: t, client: api.Client(t), binary: binary, scan: scan, log: newTranscript(t, scan, "control plane"),
 		setting: setting{
 			Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), System: api.Namespace(t), Network: loopback.Reserve(t),
 		},
@@ -118,7 +121,7 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	capture := bootstrap.Capture{Bind: loopback.Reserve(w.t), App: netip.AddrFrom4([4]byte{at[0], at[1], 255, at[3]})}
 	stopApp := w.app(name, capture.App)
 	p := &pod{name: name, address: address, capture: capture}
-	log, own := newTranscript(w.t, "sidecar of "+name), w.papers(name)
+	log, own := newTranscript(w.t, w.scan, "sidecar of "+name), w.papers(name)
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
 		Bootstrap:   bootstrap.Options{ID: w.id(p), Server: own.server, SDS: own.agent.SDS, Capture: p.capture},
@@ -132,12 +135,17 @@ func (w *world) run(name string, address netip.Addr) *pod {
 		w.t.Fatal(err)
 	}
 	stopSidecar := background(w.t, "sidecar of "+name, agent.Run)
-	p.stop = func() { stopSidecar(); stopApp() }
+	p.stop = lastly(w.t, func() {
+		w.scan.LookAtEnvoy(name, p)
+		stopSidecar()
+		stopApp()
+	})
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	if err := p.Ready(ctx); err != nil {
 		w.t.Fatal(err)
 	}
+	w.learnKeys()
 	return p
 }
 
