@@ -154,18 +154,30 @@ func (w *world) proof(pod string) *tls.Config {
 	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(w.spiffeID(w.System, controlplane.ServerAccount)))
 }
 
-// identify gets a certificate with the token of a pod, and what the pod trusts.
-func (w *world) identify(pod string) (*x509svid.SVID, *spiffebundle.Bundle) {
+// identify gets a certificate with a token of a pod, and what the pod trusts.
+func (w *world) identify(pod string) (own *x509svid.SVID, bundle *spiffebundle.Bundle) {
 	w.t.Helper()
-	p := w.mounted(pod)
-	bundle, err := spiffebundle.Load(trustDomain(), p.agent.BundleFile)
+	bundle = w.parse(w.mountedBundle())
+	eventually(w.t, "the signer gives "+pod+" a certificate", func() bool {
+		var err error
+		own, err = w.certificate(pod, bundle)
+		return err == nil
+	})
+	return own, bundle
+}
+
+func (w *world) parse(bundle []byte) *spiffebundle.Bundle {
+	w.t.Helper()
+	b, err := spiffebundle.Parse(trustDomain(), bundle)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	token, err := os.ReadFile(p.agent.TokenFile)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	return b
+}
+
+// certificate asks the signer once, with a new token of a pod, trusting a bundle.
+func (w *world) certificate(pod string, bundle *spiffebundle.Bundle) (*x509svid.SVID, error) {
+	w.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		w.t.Fatal(err)
@@ -174,13 +186,9 @@ func (w *world) identify(pod string) (*x509svid.SVID, *spiffebundle.Bundle) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signer := p.agent.Connect(only{bundle})
-	var got client.SVID
-	eventually(w.t, "the signer gives "+pod+" a certificate", func() bool {
-		got, err = signer.SVID(w.t.Context(), string(token), csr)
-		return err == nil
-	})
-	return &x509svid.SVID{ID: p.agent.ID, Certificates: got.Chain, PrivateKey: key}, bundle
+	signer := connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount))(only{bundle})
+	got, err := signer.SVID(w.t.Context(), w.token(pod), csr)
+	return &x509svid.SVID{ID: w.spiffeID(w.Namespace, w.account(pod)), Certificates: got.Chain, PrivateKey: key}, err
 }
 
 // only is what one trusts who has no certificate.

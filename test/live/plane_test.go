@@ -38,7 +38,8 @@ type setting struct {
 	System     string        // the control plane's own
 	Network    netip.Prefix  // where pods really are
 	Replica    byte          // which of the control planes that share a CA
-	Leaf       time.Duration // the life of certificates; 0: the default
+	Leaf       time.Duration // the life of certificates and of tokens that the signer makes; 0: the default
+	Skew       time.Duration // how far clocks may differ; 0: the default
 	Relayed    bool          // each pod has a second address, relayed, at which slices may list it and a test may stand
 }
 
@@ -81,7 +82,8 @@ func (s setting) whole(o controlplane.Options) (controlplane.Whole, error) {
 		return controlplane.Whole{}, err
 	}
 	signer, err := controlplane.NewClusterSigner(controlplane.SignerOptions{
-		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Lifetime: s.Leaf, Registry: o.Registry, Log: o.Log,
+		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Lifetime: s.Leaf, TokenLife: s.Leaf,
+		Skew: s.Skew, Registry: o.Registry, Log: o.Log,
 	}, controlplane.ClusterOptions{Client: client, Identity: fmt.Sprint("replica-", s.Replica)})
 	if err != nil {
 		return controlplane.Whole{}, err
@@ -200,6 +202,7 @@ func within(network netip.Prefix, a netip.Addr) netip.Addr {
 type plane struct {
 	*record
 	registry *prometheus.Registry // nil for one in another process
+	signer   *controlplane.Signer // as well
 	stop     func()               // what is done at the test's end if not before
 }
 
@@ -216,6 +219,7 @@ func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	p.signer = control.Signer
 	stop := background(w.t, "control plane", control.Run)
 	p.stop = lastly(w.t, func() {
 		w.scan.LookAtMetrics(p.registry)
