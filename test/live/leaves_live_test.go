@@ -94,6 +94,6 @@ func TestASidecarRestartedAfterARootRotationBeginsWithTheBundleOfNow(t *testing.
 	}
 
 	one.stop()
-	one = w.run(one.name, one.address) // the same pod
+	w.run(one.name, one.address) // the same pod
 	w.answers(catalog)
 }
