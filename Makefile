@@ -26,6 +26,11 @@ test: ## every test, with the race detector; sets itself up once (PKG=./policy/.
 	$(GO) run ./test/setup
 	$(GO) test $(RACE) -count 1 -timeout 9m $(or $(PKG),./...)
 
+.PHONY: soak
+soak: ## 200 requests a second for a minute, leaves of 10 s, a new root in the middle; wants an idle machine
+	$(GO) run ./test/setup
+	HEDDLE_OUTAGE_LOAD=60s $(GO) test -count 1 -v -run '^TestNoRequestFailsWhileTheRootRotatesUnderLeavesOfTenSeconds$$' ./test/outage
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, who may import whom, size marks
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; }

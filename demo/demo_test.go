@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +25,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/demo"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // running is heddle demo as a process of its own, in a temporary directory of its own.
@@ -32,6 +36,7 @@ type running struct {
 	notes  *bufio.Scanner // of standard error
 	folder string         // of manifests, to be edited
 	tmp    string
+	scan   *secrets.Scan // of all that it writes
 }
 
 // heddleVariable names the heddle that TestMain has built.
@@ -66,7 +71,7 @@ func start(t *testing.T, args ...string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &running{t: t, folder: filepath.Join(t.TempDir(), "manifests"), tmp: shortDir(t)}
+	r := &running{t: t, folder: filepath.Join(t.TempDir(), "manifests"), tmp: shortDir(t), scan: secrets.New(t)}
 	if err := os.CopyFS(r.folder, os.DirFS("../examples/demo")); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +111,9 @@ func (r *running) pipe(make func() (io.ReadCloser, error)) *bufio.Scanner {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return bufio.NewScanner(p)
+	said := &bytes.Buffer{}
+	r.t.Cleanup(func() { r.scan.Look("what the demo says", said.Bytes()) })
+	return bufio.NewScanner(io.TeeReader(p, said))
 }
 
 // until reads lines up to one that holds text.
@@ -286,9 +293,52 @@ func TestTheFirstInterruptCleansUp(t *testing.T) {
 	}
 }
 
-func TestADemoRemovesWhatAKilledOneLeft(t *testing.T) {
+// lookForSecrets looks into the demo's files and into what each of its Envoys tells, while it runs.
+func (r *running) lookForSecrets() {
+	r.t.Helper()
+	cas, err := filepath.Glob(filepath.Join(r.tmp, "heddle-demo-*", "ca", "ca.json"))
+	if err != nil || len(cas) != 1 {
+		r.t.Fatalf("the demo has %d CAs (%v)", len(cas), err)
+	}
+	r.scan.LookAtFiles(r.tmp, cas[0])
+	envoys := 0
+	err = filepath.WalkDir(r.tmp, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "admin.sock" {
+			envoys++
+			r.scan.LookAtEnvoy(path, admin(path))
+		}
+		return err
+	})
+	if err != nil || envoys < 7 {
+		r.t.Errorf("looked into %d Envoys (%v)", envoys, err)
+	}
+}
+
+// admin is the socket of an Envoy's admin interface.
+type admin string
+
+// Get implements secrets.Envoy.
+func (a admin) Get(ctx context.Context, path string) ([]byte, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", string(a))
+	}}
+	defer transport.CloseIdleConnections()
+	ask, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := transport.RoundTrip(ask)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
+}
+
+func TestADemoTellsNoSecretAndRemovesWhatAKilledOneLeft(t *testing.T) {
 	killed := start(t)
 	until(t, killed.notes, "load begins")
+	killed.lookForSecrets()
 	if err := killed.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -104,7 +104,10 @@ func (c Client) Call(ctx context.Context, method, path string, in, out any) erro
 		return c.unanswered(err)
 	}
 	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	if err == nil && len(text) > maxAnswer {
+		err = fmt.Errorf("it has more than %d bytes", maxAnswer)
+	}
 	if err != nil {
 		return fmt.Errorf("read the control plane's answer on %s: %w", c.Socket, err)
 	}

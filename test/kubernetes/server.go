@@ -97,7 +97,7 @@ func (s *Server) Namespace(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("make a namespace: %v", err)
 	}
-	s.account(t, ns.Name, "default")
+	s.Account(t, ns.Name, "default")
 	t.Cleanup(func() { empty(t, client, ns.Name) })
 	return ns.Name
 }
@@ -121,7 +121,8 @@ func empty(t testing.TB, client kubernetes.Interface, namespace string) {
 	}
 }
 
-func (s *Server) account(t testing.TB, namespace, name string) {
+// Account makes a ServiceAccount.
+func (s *Server) Account(t testing.TB, namespace, name string) {
 	t.Helper()
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if _, err := s.Client(t).CoreV1().ServiceAccounts(namespace).Create(t.Context(), account, metav1.CreateOptions{}); err != nil {
@@ -135,7 +136,7 @@ func (s *Server) Limited(t testing.TB, namespace string, rules ...rbacv1.PolicyR
 	t.Helper()
 	client := s.Client(t)
 	name := "limited-" + strings.ToLower(rand.Text()[:8])
-	s.account(t, namespace, name)
+	s.Account(t, namespace, name)
 	unique := metav1.ObjectMeta{Name: namespace + "-" + name}
 	role := &rbacv1.ClusterRole{ObjectMeta: unique, Rules: rules}
 	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{}); err != nil {

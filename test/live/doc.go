@@ -17,7 +17,8 @@
 //	plane_test.go     the control plane, in this process or in one that can be killed, and record_test.go what it tells
 //	replica_test.go   what it would give to a sidecar that has nothing
 //	load_test.go      the traffic, and endless_test.go one answer that never ends
-//	*_live_test.go    the tests, by what happens to the mesh
+//	wire_live_test.go what is on the wire between two sidecars, read by a relay and by a TLS client of the test
+//	*_live_test.go    the other tests, by what happens to the mesh
 //	latency_test.go   how long a write takes to reach traffic, for make bench
 //
 // An API server refuses loopback addresses in EndpointSlices, and without root there are no others. So pods are there

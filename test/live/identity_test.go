@@ -43,7 +43,7 @@ func (w *world) mounted(name string) papers {
 	token := w.file(filepath.Join(dir, "token"), []byte(w.token(name)))
 	return papers{
 		sidecar.Options{
-			ID: w.spiffeID(w.Namespace, "default"), TokenFile: token, SDS: filepath.Join(dir, "sds.sock"),
+			ID: w.spiffeID(w.Namespace, w.account(name)), TokenFile: token, SDS: filepath.Join(dir, "sds.sock"),
 			BundleFile: w.file(filepath.Join(dir, keep.BundleItem), w.mountedBundle()),
 			Connect:    connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount)),
 		},
@@ -128,19 +128,57 @@ func (w *world) mountedBundle() (text []byte) {
 	return text
 }
 
+// learnKeys lets the scan know the CA's keys, unless it is one of manifests.
+func (w *world) learnKeys() {
+	w.t.Helper()
+	ca, err := w.client.CoreV1().Secrets(w.System).Get(w.t.Context(), keep.CASecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	keys := 0
+	for _, text := range ca.Data {
+		keys += w.scan.KnowKeys(text)
+	}
+	if keys < 2 { // one for certificates and one for tokens
+		w.t.Errorf("the Secret of the CA holds %d keys", keys)
+	}
+}
+
 // proof is a sidecar's side of mutual TLS with the control plane, with a certificate that the pod asks for as its agent
 // does.
 func (w *world) proof(pod string) *tls.Config {
 	w.t.Helper()
-	p := w.mounted(pod)
-	bundle, err := spiffebundle.Load(trustDomain(), p.agent.BundleFile)
+	own, bundle := w.identify(pod)
+	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(w.spiffeID(w.System, controlplane.ServerAccount)))
+}
+
+// identify gets a certificate with a token of a pod, and what the pod trusts.
+func (w *world) identify(pod string) (own *x509svid.SVID, bundle *spiffebundle.Bundle) {
+	w.t.Helper()
+	bundle = w.parse(w.mountedBundle())
+	eventually(w.t, "the signer gives "+pod+" a certificate", func() bool {
+		var err error
+		own, err = w.certificate(pod, bundle)
+		return err == nil
+	})
+	return own, bundle
+}
+
+func (w *world) parse(bundle []byte) *spiffebundle.Bundle {
+	w.t.Helper()
+	b, err := spiffebundle.Parse(trustDomain(), bundle)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	token, err := os.ReadFile(p.agent.TokenFile)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	return b
+}
+
+// certificate asks the signer once, with a new token of a pod, trusting a bundle.
+func (w *world) certificate(pod string, bundle *spiffebundle.Bundle) (*x509svid.SVID, error) {
+	w.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		w.t.Fatal(err)
@@ -149,14 +187,9 @@ func (w *world) proof(pod string) *tls.Config {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	signer := p.agent.Connect(only{bundle})
-	var got client.SVID
-	eventually(w.t, "the signer gives "+pod+" a certificate", func() bool {
-		got, err = signer.SVID(w.t.Context(), string(token), csr)
-		return err == nil
-	})
-	own := &x509svid.SVID{ID: p.agent.ID, Certificates: got.Chain, PrivateKey: key}
-	return tlsconfig.MTLSClientConfig(own, bundle, tlsconfig.AuthorizeID(spiffeid.RequireFromString(p.server.ID)))
+	signer := connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount))(only{bundle})
+	got, err := signer.SVID(w.t.Context(), w.token(pod), csr)
+	return &x509svid.SVID{ID: w.spiffeID(w.Namespace, w.account(pod)), Certificates: got.Chain, PrivateKey: key}, err
 }
 
 // only is what one trusts who has no certificate.

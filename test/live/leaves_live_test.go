@@ -1,9 +1,12 @@
 package live
 
 import (
+	"bytes"
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/heddle-mesh/heddle/identity"
 )
 
 // startWithLeaves gives a world whose certificates live so long.
@@ -59,4 +62,38 @@ func TestAMeshWhoseLeavesHaveExpiredHealsByItselfWhenTheControlPlaneReturns(t *t
 	load := w.load(catalog)
 	load.next(2 * rate)
 	load.finish()
+}
+
+// What a pod was made with is of no use then: it is the ConfigMap of now from which a container that is restarted begins.
+func TestASidecarRestartedAfterARootRotationBeginsWithTheBundleOfNow(t *testing.T) {
+	t.Parallel() // it mostly waits
+	w := startWith(t, func(w *world) *plane {
+		w.Leaf, w.Skew = 10*time.Second, time.Second
+		return w.serve()
+	})
+	one := w.pod("catalog-1")
+	catalog := w.service("catalog")
+	w.slice("catalog", ready(one))
+	w.answers(catalog)
+	before := w.mountedBundle()
+
+	begin, keeper := time.Now(), w.plane.signer.Keeper()
+	old := keeper.Progress().Signer
+	if err := keeper.Rotate(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another root signs", func() bool { return keeper.Progress().Signer != old })
+	eventually(t, "the rotation has ended", func() bool {
+		p := keeper.Progress()
+		return p.Phase == identity.Steady && len(p.Authority) == 1
+	})
+	eventually(t, "the namespace has another bundle", func() bool { return !bytes.Equal(w.mountedBundle(), before) })
+	t.Logf("the rotation took %v", time.Since(begin).Round(time.Millisecond))
+	if _, err := w.certificate(one.name, w.parse(before)); err == nil {
+		t.Error("an agent that begins with the bundle of before trusts the signer")
+	}
+
+	one.stop()
+	w.run(one.name, one.address) // the same pod
+	w.answers(catalog)
 }

@@ -6,20 +6,23 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
-// transcript keeps what somebody said, and shows it if the test fails.
+// transcript keeps what somebody said, which must be no secret, and shows it if the test fails.
 type transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func newTranscript(t testing.TB, who string) *transcript {
+func newTranscript(t testing.TB, scan *secrets.Scan, who string) *transcript {
 	s := &transcript{}
 	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		scan.Look("the log of "+who, s.text.Bytes())
 		if t.Failed() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
 			t.Logf("log of %s:\n%s", who, s.text.String())
 		}
 	})

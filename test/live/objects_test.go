@@ -17,7 +17,7 @@ func (w *world) createPod(name string, at netip.Addr, labels ...string) {
 	w.t.Helper()
 	o := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{model.SidecarLabel: "true"}},
-		Spec: corev1.PodSpec{NodeName: "node-1", Containers: []corev1.Container{{
+		Spec: corev1.PodSpec{NodeName: "node-1", ServiceAccountName: w.account(name), Containers: []corev1.Container{{
 			Name: "app", Image: "example/app", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: appPort}},
 		}}},
 	}

@@ -38,7 +38,9 @@ type setting struct {
 	System     string        // the control plane's own
 	Network    netip.Prefix  // where pods really are
 	Replica    byte          // which of the control planes that share a CA
-	Leaf       time.Duration // the life of certificates; 0: the default
+	Leaf       time.Duration // the life of certificates and of tokens that the signer makes; 0: the default
+	Skew       time.Duration // how far clocks may differ; 0: the default
+	Relayed    bool          // each pod has a second address, relayed, at which slices may list it and a test may stand
 }
 
 // Addresses of the control plane. They are in the test's own network, so that one that was killed finds them free.
@@ -80,7 +82,8 @@ func (s setting) whole(o controlplane.Options) (controlplane.Whole, error) {
 		return controlplane.Whole{}, err
 	}
 	signer, err := controlplane.NewClusterSigner(controlplane.SignerOptions{
-		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Lifetime: s.Leaf, Registry: o.Registry, Log: o.Log,
+		TrustDomain: o.TrustDomain, Namespace: o.Namespace, Listener: signing, Lifetime: s.Leaf, TokenLife: s.Leaf,
+		Skew: s.Skew, Registry: o.Registry, Log: o.Log,
 	}, controlplane.ClusterOptions{Client: client, Identity: fmt.Sprint("replica-", s.Replica)})
 	if err != nil {
 		return controlplane.Whole{}, err
@@ -170,11 +173,20 @@ func (m moved) move(e model.Event) (model.Event, bool) {
 		p.Addresses = nil
 		for _, a := range e.Pod.Addresses {
 			p.Addresses = append(p.Addresses, m.to.loopback(a))
+			if m.to.Relayed {
+				p.Addresses = append(p.Addresses, m.to.loopback(relayed(a)))
+			}
 		}
 		e.Pod = &p
 		return e, p.Key.Namespace == m.to.Namespace
 	}
 	return e, true
+}
+
+// relayed is the second address of a pod. Its sidecar listens at the first one only.
+func relayed(a netip.Addr) netip.Addr {
+	b := a.As4()
+	return netip.AddrFrom4([4]byte{b[0], b[1], b[2] + 1, b[3]})
 }
 
 // loopback is where the pod of an address really is.
@@ -190,6 +202,7 @@ func within(network netip.Prefix, a netip.Addr) netip.Addr {
 type plane struct {
 	*record
 	registry *prometheus.Registry // nil for one in another process
+	signer   *controlplane.Signer // as well
 	stop     func()               // what is done at the test's end if not before
 }
 
@@ -206,7 +219,12 @@ func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p.stop = background(w.t, "control plane", control.Run)
+	p.signer = control.Signer
+	stop := background(w.t, "control plane", control.Run)
+	p.stop = lastly(w.t, func() {
+		w.scan.LookAtMetrics(p.registry)
+		stop()
+	})
 	return p
 }
 
@@ -225,6 +243,13 @@ func (w *world) metric(name, label string) float64 {
 		}
 	}
 	return 0
+}
+
+// lastly gives what is done once, at the test's end if not before.
+func lastly(t testing.TB, f func()) func() {
+	once := sync.OnceFunc(f)
+	t.Cleanup(once)
+	return once
 }
 
 // background runs f until the function that it gives is called, or the test ends.

@@ -76,7 +76,7 @@ func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	write(generation(1))
 	heddle := buildHeddle(t, dir)
 	serve := func() (log *transcript, kill func()) {
-		log = newTranscript(t, "heddle serve")
+		log = newTranscript(t, w.scan, "heddle serve")
 		cmd := exec.Command(heddle, "serve", "--manifests", filepath.Dir(manifest), "--socket", socket,
 			"--sidecars", w.sidecars(), "--signer", w.signer(), "--listen", "", "--log-level", "debug")
 		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+filepath.Join(dir, "state"))
@@ -154,7 +154,7 @@ func TestHeddleServeStartedWhileTheAPIServerIsAwayWaitsForIt(t *testing.T) {
 	w.createPod("web", netip.MustParseAddr("10.1.0.1"))
 	w.service("catalog")
 	api.Kill(t)
-	log := newTranscript(t, "heddle serve")
+	log := newTranscript(t, w.scan, "heddle serve")
 	w.serveCluster(log)
 	eventually(t, "it says that the API server is away", func() bool { return log.count("API server does not answer") == 1 })
 	api.Resume(t)

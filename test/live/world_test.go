@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // world is a namespace of the API server, with pods that really run and a control plane that watches it.
@@ -26,10 +28,13 @@ type world struct {
 	setting
 	binary string // of Envoy
 	log    *transcript
+	scan   *secrets.Scan // of all that is said
 	plane  *plane
 	web    *pod // the one that calls
 	pods   int
 	papers func(pod string) papers // gives what a pod's agent starts with
+	// accounts are those of pods, by name, which must be there; a pod that is not in it has the account default.
+	accounts map[string]string
 }
 
 // start gives a world with a control plane in this process, and the pod web.
@@ -53,8 +58,9 @@ func prepare(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	scan := secrets.New(t)
 	w := &world{
-		t: t, client: api.Client(t), binary: binary, log: newTranscript(t, "control plane"),
+		t: t, client: api.Client(t), binary: binary, scan: scan, log: newTranscript(t, scan, "control plane"),
 		setting: setting{
 			Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), System: api.Namespace(t), Network: loopback.Reserve(t),
 		},
@@ -91,6 +97,9 @@ type pod struct {
 // id is the pod as its sidecar calls itself.
 func (w *world) id(p *pod) string { return w.Namespace + "/" + p.name }
 
+// account is that of a pod.
+func (w *world) account(pod string) string { return cmp.Or(w.accounts[pod], "default") }
+
 // pod makes a pod at an address of its own, and returns when its sidecar serves. The application answers every
 // request with the pod's name in the header x-app.
 func (w *world) pod(name string, labels ...string) *pod {
@@ -112,11 +121,11 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	capture := bootstrap.Capture{Bind: loopback.Reserve(w.t), App: netip.AddrFrom4([4]byte{at[0], at[1], 255, at[3]})}
 	stopApp := w.app(name, capture.App)
 	p := &pod{name: name, address: address, capture: capture}
-	log, own := newTranscript(w.t, "sidecar of "+name), w.papers(name)
+	log, own := newTranscript(w.t, w.scan, "sidecar of "+name), w.papers(name)
 	p.Proxy = envoy.New(envoy.Options{
 		Binary:      w.binary,
 		Bootstrap:   bootstrap.Options{ID: w.id(p), Server: own.server, SDS: own.agent.SDS, Capture: p.capture},
-		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: "default"},
+		Caller:      bootstrap.Caller{Namespace: w.Namespace, Account: w.account(name)},
 		Concurrency: 1,
 		Log:         log.logger(),
 	})
@@ -126,12 +135,17 @@ func (w *world) run(name string, address netip.Addr) *pod {
 		w.t.Fatal(err)
 	}
 	stopSidecar := background(w.t, "sidecar of "+name, agent.Run)
-	p.stop = func() { stopSidecar(); stopApp() }
+	p.stop = lastly(w.t, func() {
+		w.scan.LookAtEnvoy(name, p)
+		stopSidecar()
+		stopApp()
+	})
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	if err := p.Ready(ctx); err != nil {
 		w.t.Fatal(err)
 	}
+	w.learnKeys()
 	return p
 }
 

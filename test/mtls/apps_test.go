@@ -1,92 +1,27 @@
 package mtls
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/websocket"
+
+	"github.com/heddle-mesh/heddle/test/relay"
 )
 
-// relay listens at the address that the mesh knows of a pod, passes everything on to its sidecar, and records it.
-type relay struct {
-	mu    sync.Mutex
-	bytes bytes.Buffer
-}
-
-func (r *relay) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.bytes.Write(p)
-}
-
-// recorded is what passed in both directions.
-func (r *relay) recorded() []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return bytes.Clone(r.bytes.Bytes())
-}
-
-// relayTo runs a relay for all ports of a pod.
-func relayTo(t *testing.T, p *pod) *relay {
+// relayTo stands between a pod's sidecar and all who call it, at the address that the mesh knows of the pod.
+func relayTo(t *testing.T, p *pod) *relay.Relay {
 	t.Helper()
-	r := &relay{}
+	to := map[string]string{}
 	for _, port := range []int{portHTTP, portGRPC, portTCP, portDetect, portLegacy} {
-		listen(t, address(p.address, port), func(c net.Conn) { r.pass(c, address(p.sidecar, port)) })
+		to[address(p.address, port)] = address(p.sidecar, port)
 	}
-	return r
-}
-
-func (r *relay) pass(from net.Conn, to string) {
-	defer from.Close()
-	server, err := net.Dial("tcp", to)
-	if err != nil {
-		return // as if nobody listened
-	}
-	defer server.Close()
-	var both sync.WaitGroup
-	move := func(to, from net.Conn) {
-		_, _ = io.Copy(to, io.TeeReader(from, r)) // ends with either connection
-		_ = to.(*net.TCPConn).CloseWrite()
-	}
-	both.Go(func() { move(server, from) })
-	both.Go(func() { move(from, server) })
-	both.Wait()
-}
-
-// listen hands every connection to serve until the test ends.
-func listen(t *testing.T, at string, serve func(net.Conn)) {
-	t.Helper()
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var open sync.Map
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return // closed below
-			}
-			open.Store(c, nil)
-			running.Go(func() {
-				serve(c)
-				open.Delete(c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		open.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
-		running.Wait()
-	})
+	return relay.New(t, to)
 }
 
 // app is the application of a pod: HTTP on some ports, a greeting and an echo on the others.
@@ -107,7 +42,7 @@ func serveApp(t *testing.T, name string, p func(port int) string) *app {
 		a.serveHTTP(t, p(port))
 	}
 	for _, port := range []int{portTCP, portLegacy} {
-		listen(t, p(port), func(c net.Conn) {
+		relay.Listen(t, p(port), func(c net.Conn) {
 			a.connections.Add(1)
 			defer c.Close()
 			_, _ = io.WriteString(c, greeting)

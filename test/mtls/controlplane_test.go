@@ -9,7 +9,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -18,6 +17,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -60,7 +60,7 @@ func sidecarOf(t *testing.T, address, id, sds string) *envoy.Proxy {
 	proxy := envoy.New(envoy.Options{
 		Binary:      binary,
 		Bootstrap:   bootstrap.Options{ID: "shop/web", SDS: sds, Server: bootstrap.Server{Address: address, ID: id}},
-		Concurrency: 1, StopTimeout: time.Second, Log: zerolog.New(zerolog.NewTestWriter(t)),
+		Concurrency: 1, StopTimeout: time.Second, Log: secrets.New(t).Log("Envoy"),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

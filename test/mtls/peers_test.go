@@ -12,6 +12,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/relay"
 )
 
 // wantPeer wants TLS 1.3, a new session, and a peer with one ID.
@@ -62,7 +63,7 @@ func TestACallersSidecarProvesItsIDAndResumesNoSession(t *testing.T) {
 		return nil, nil
 	}
 	for _, port := range []int{portTCP, portLegacy} {
-		listen(t, address(w.at(1, 1), port), func(c net.Conn) {
+		relay.Listen(t, address(w.at(1, 1), port), func(c net.Conn) {
 			tc := tls.Server(c, config)
 			defer tc.Close()
 			_, _ = io.WriteString(tc, greeting) // the first byte ends the handshake, and brings the tickets

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"github.com/heddle-mesh/heddle/test/relay"
 )
 
 // secret is in everything that is sent.
@@ -19,7 +21,7 @@ const secret = "nobody-on-the-way-may-read-this"
 type pair struct {
 	*town
 	web, server *pod
-	relay       *relay
+	relay       *relay.Relay
 	app         *app
 }
 
@@ -163,7 +165,7 @@ func TestEveryProtocolTravelsInMutualTLSAndNothingInPlainText(t *testing.T) {
 // wantEncrypted says that something passed, and none of it in plain text.
 func (p *pair) wantEncrypted(t *testing.T) {
 	t.Helper()
-	bytesSeen := p.relay.recorded()
+	bytesSeen := p.relay.Recorded()
 	if len(bytesSeen) == 0 {
 		t.Error("nothing passed between the sidecars")
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/relay"
 )
 
 func TestAnotherAccountAtAnEndpointIsRefusedAndNothingIsSentInPlainText(t *testing.T) {
@@ -199,7 +200,7 @@ func TestAPermissivePortPassesAnApplicationsOwnTLSOn(t *testing.T) {
 	relayTo(t, server)
 	own := w.ca.Certificate(t, "https://vault.example.com")
 	for _, port := range []int{portTCP, portDetect} {
-		listen(t, address(server.capture.App, port), func(c net.Conn) {
+		relay.Listen(t, address(server.capture.App, port), func(c net.Conn) {
 			tc := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{own}, NextProtos: []string{"h2", "http/1.1"}})
 			defer tc.Close()
 			_, _ = io.Copy(tc, tc)

@@ -12,7 +12,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 	"github.com/heddle-mesh/heddle/translator"
 	"github.com/heddle-mesh/heddle/xds"
 )
@@ -54,6 +54,7 @@ type town struct {
 	strict map[model.Key]bool // pods that take no plain text
 	pods   map[model.Key]*pod // with a sidecar
 	before map[xds.Layer]map[xds.Ref]bool
+	scan   *secrets.Scan
 }
 
 // pod is a pod with a sidecar. Its address is a relay's.
@@ -74,6 +75,7 @@ func newTown(t testing.TB) *town {
 	w := &town{
 		t: t, ca: identities.New(t, domain), state: mesh.New(mesh.Options{}), store: xds.NewStore(), binary: binary,
 		net: loopback.Reserve(t), strict: map[model.Key]bool{}, pods: map[model.Key]*pod{}, before: map[xds.Layer]map[xds.Ref]bool{},
+		scan: secrets.New(t),
 	}
 	w.serve()
 	w.know(&model.Service{
@@ -265,7 +267,7 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 			ID: p.key.String(), Server: w.door.Server, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
 		},
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: known.ServiceAccount},
-		Concurrency: 1, StopTimeout: time.Second, Log: w.log(),
+		Concurrency: 1, StopTimeout: time.Second, Log: w.scan.Log("the Envoy of " + p.key.Name),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -276,20 +278,13 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 			w.t.Error(err)
 		}
 	})
+	w.t.Cleanup(func() { w.scan.LookAtEnvoy(p.key.Name, p.proxy) })
 	ready, done := context.WithTimeout(w.t.Context(), patience)
 	defer done()
 	if err := p.proxy.Ready(ready); err != nil {
 		w.t.Fatal(err)
 	}
 	return p
-}
-
-// log goes to the test, unless that is a fuzzer, which must not be spoken to while it runs.
-func (w *town) log() zerolog.Logger {
-	if _, ok := w.t.(*testing.F); ok {
-		return zerolog.Nop()
-	}
-	return zerolog.New(zerolog.NewTestWriter(w.t))
 }
 
 // slice lists pods of catalog.

@@ -20,5 +20,6 @@
 //	session_test.go    sessions that somebody would resume
 //
 // What goes on without the API server is in package live. HEDDLE_OUTAGE_LOAD=60s says how long the load of a rotation
-// lasts at least; it is 20s otherwise.
+// lasts at least, and wants 90 % of its rate to be reached; it is 20s otherwise, at what rate the machine has time for.
+// make soak sets it.
 package outage

@@ -182,19 +182,21 @@ func (l *load) end() {
 	l.running.Wait()
 }
 
-// finish ends it, and wants nothing to have failed.
-func (l *load) finish() {
+// finish ends it, and wants nothing to have failed. It gives how many requests were answered in a second.
+func (l *load) finish() (rate float64) {
 	l.t.Helper()
 	took := time.Since(l.begin)
+	rate = float64(l.answered.Load()) / took.Seconds()
 	l.end()
-	l.t.Logf("%d requests answered in %v, %d words said over 3 connections that stayed, %d failures",
-		l.answered.Load(), took.Round(time.Millisecond), l.words.Load(), len(l.failed))
+	l.t.Logf("%d requests answered in %v, %.1f per second, %d words said over 3 connections that stayed, %d failures",
+		l.answered.Load(), took.Round(time.Millisecond), rate, l.words.Load(), len(l.failed))
 	for i, f := range l.failed {
 		if i == 10 {
 			break
 		}
 		l.t.Error("failed ", f)
 	}
+	return rate
 }
 
 // protocol is what a client speaks.

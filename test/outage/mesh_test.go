@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/heddle-mesh/heddle/controlplane"
@@ -24,6 +24,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // patience is how long a test waits for what takes seconds. Only a test that fails waits as long.
@@ -54,6 +55,7 @@ type ground struct {
 	net    netip.Prefix // of pods and of the control plane
 	dir    string
 	binary string // of Envoy
+	scan   *secrets.Scan
 }
 
 func prepare(t *testing.T) ground {
@@ -72,7 +74,7 @@ func prepare(t *testing.T) ground {
 			t.Error(err)
 		}
 	})
-	return ground{loopback.Reserve(t), dir, binary}
+	return ground{loopback.Reserve(t), dir, binary, secrets.New(t)}
 }
 
 // start gives a mesh that serves.
@@ -85,6 +87,7 @@ func start(t *testing.T, o options) *town {
 	if err := os.WriteFile(filepath.Join(m.manifests(), "mesh.yaml"), []byte(m.yaml()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { m.scan.LookAtFiles(m.dir, filepath.Join(m.ca(), "ca.json")) }) // when nobody writes any more
 	m.serve()
 	eventually(m.t, "the CA is there", func() bool { return m.keeper().Ready() == nil })
 	m.web, m.shop = m.pod(t, "web", 1), m.pod(t, "catalog", 2)
@@ -109,12 +112,12 @@ func (g ground) at(what, number byte) netip.Addr {
 // serve starts a control plane, at the same addresses and with the same CA as the one before.
 func (m *town) serve() {
 	m.t.Helper()
-	log := logTo(m.t, "control plane")
+	log, metrics := m.scan.Log("the control plane"), prometheus.NewRegistry()
 	mesh, err := local.New(local.Options{
 		Dir: m.dir, CA: m.ca(), Signer: m.at(2, 1).String() + ":9001", Sidecars: m.at(2, 1).String() + ":9002",
 		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: m.options.first,
 		Plane: controlplane.Options{
-			Source: kube.NewFolder(kube.FolderOptions{Dir: m.manifests(), Log: log}), Drain: time.Millisecond, Log: log,
+			Source: kube.NewFolder(kube.FolderOptions{Dir: m.manifests(), Log: log}), Drain: time.Millisecond, Registry: metrics, Log: log,
 		},
 		Log: log,
 	})
@@ -122,7 +125,11 @@ func (m *town) serve() {
 		m.t.Fatal(err)
 	}
 	m.mesh.Store(mesh)
-	m.stop = background(m.t, "control plane", mesh.Run)
+	stop := background(m.t, "control plane", mesh.Run)
+	m.stop = lastly(m.t, func() {
+		m.scan.LookAtMetrics(metrics)
+		stop()
+	})
 }
 
 // restart stops the control plane and starts another one in its place.
@@ -147,15 +154,19 @@ func (m *town) open(p *pod) {
 		Envoy: envoy.Options{
 			Binary: m.binary, Bootstrap: bootstrap.Options{Capture: p.capture},
 			Caller:      bootstrap.Caller{Namespace: "shop", Account: p.name},
-			Concurrency: 1, StopTimeout: time.Second, Log: logTo(m.t, "Envoy of "+p.name), Dir: m.dir,
+			Concurrency: 1, StopTimeout: time.Second, Log: m.scan.Log("the Envoy of " + p.name), Dir: m.dir,
 		},
-		Log: logTo(m.t, "agent of "+p.name),
+		Log: m.scan.Log("the agent of " + p.name),
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	p.ready, p.admin = s.Ready, s.Get
-	p.stop = background(m.t, "sidecar of "+p.name, s.Run)
+	stop := background(m.t, "sidecar of "+p.name, s.Run)
+	p.stop = lastly(m.t, func() {
+		m.scan.LookAtEnvoy(p.name, s)
+		stop()
+	})
 }
 
 // rotate begins to move to another authority, nil for a new root.
@@ -267,27 +278,9 @@ func background(t testing.TB, what string, f func(context.Context) error) (stop 
 	return stop
 }
 
-// logTo gives a logger whose lines are shown if the test fails.
-func logTo(t testing.TB, who string) zerolog.Logger {
-	b := &transcript{}
-	t.Cleanup(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", who, b.text)
-		}
-	})
-	return zerolog.New(zerolog.ConsoleWriter{Out: b, NoColor: true, TimeFormat: "15:04:05.000"}).With().Timestamp().Logger()
-}
-
-type transcript struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (b *transcript) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text = append(b.text, p...)
-	return len(p), nil
+// lastly gives what is done once, at the test's end if not before.
+func lastly(t testing.TB, f func()) func() {
+	once := sync.OnceFunc(f)
+	t.Cleanup(once)
+	return once
 }

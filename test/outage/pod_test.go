@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/relay"
 )
 
 // Ports of every pod, and of the Service catalog.
@@ -51,7 +51,10 @@ func (g ground) pod(t *testing.T, name string, number byte) *pod {
 		capture: bootstrap.Capture{Bind: loopback.Reserve(t), App: g.at(1, number)},
 	}
 	p.serveHTTP(t, join(p.capture.App, portHTTP))
-	serveTCP(t, join(p.capture.App, portTCP))
+	relay.Listen(t, join(p.capture.App, portTCP), func(c net.Conn) { // sends back what comes
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+	})
 	return p
 }
 
@@ -123,34 +126,4 @@ func repeat(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// serveTCP runs an application that sends back what comes.
-func serveTCP(t *testing.T, at string) {
-	t.Helper()
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	var open sync.Map
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return // closed below
-			}
-			open.Store(c, nil)
-			running.Go(func() {
-				defer open.Delete(c)
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		open.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
-		running.Wait()
-	})
 }

@@ -13,12 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/xds"
-
-	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/kube"
@@ -26,6 +25,7 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 func TestAGRPCClientWithoutASidecarBalancesAndFollowsItsEndpoints(t *testing.T) {
@@ -119,8 +119,10 @@ func startAgent(t *testing.T, folder string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	mesh, err := local.New(local.Options{Dir: dir, Log: zerolog.Nop(), Plane: controlplane.Options{
-		Source: kube.NewFolder(kube.FolderOptions{Dir: folder}), Drain: time.Millisecond, Log: zerolog.Nop(),
+	scan, metrics := secrets.New(t), prometheus.NewRegistry()
+	log := scan.Log("the control plane")
+	mesh, err := local.New(local.Options{Dir: dir, Log: log, Plane: controlplane.Options{
+		Source: kube.NewFolder(kube.FolderOptions{Dir: folder}), Drain: time.Millisecond, Registry: metrics, Log: log,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -130,12 +132,16 @@ func startAgent(t *testing.T, folder string) string {
 	defer cancel()
 	relay := filepath.Join(dir, "ads.sock")
 	agent, err := mesh.Sidecar(ctx, local.SidecarOptions{
-		Pod: model.Key{Namespace: "shop", Name: "client"}, Relay: relay, Log: zerolog.Nop(),
+		Pod: model.Key{Namespace: "shop", Name: "client"}, Relay: relay, Log: scan.Log("the agent"),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	run(t, "agent", agent.Run)
+	t.Cleanup(func() {
+		scan.LookAtMetrics(metrics)
+		scan.LookAtFiles(dir, filepath.Join(dir, "ca", "ca.json"))
+	})
 	return filepath.Join(dir, sidecar.BootstrapName)
 }
 

@@ -4,6 +4,7 @@
 //	scan := secrets.New(t)
 //	scan.KnowKeys(caFile)             // the keys that it can lay its hands on
 //	scan.Look("log of web-1", log)    // fails the test if there is one in it
+//	scan.Log("the agent of web-1")    // a logger that does so at the test's end; look.go has more of that kind
 //
 // Keys are found in two ways. By their form: the marks of PEM, the beginnings of the DER that Go and OpenSSL write, the
 // private member of a JWK, join tokens and JWTs; all but the last two also in base64 and hex, wherever in a longer text

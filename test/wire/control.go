@@ -35,7 +35,7 @@ func startControl(t testing.TB, scan *secrets.Scan, folder, dir string) *control
 			t.Error("refused by", what)
 		}
 	})
-	log := logTo(t, scan, "the control plane")
+	log := scan.Log("the control plane")
 	m, err := local.New(local.Options{
 		Dir: dir,
 		Plane: controlplane.Options{

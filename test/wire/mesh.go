@@ -116,7 +116,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 	defer cancel()
 	p, err := m.control.mesh.Sidecar(ctx, local.SidecarOptions{
 		Pod: model.Key{Namespace: pod.Namespace, Name: pod.Name},
-		Log: logTo(m.t, m.scan, "the agent of "+pod.Name),
+		Log: m.scan.Log("the agent of " + pod.Name),
 		Envoy: envoy.Options{
 			Binary: binary,
 			Bootstrap: bootstrap.Options{
@@ -125,7 +125,7 @@ func (m *Mesh) startSidecar(binary, dir string, pod corev1.Pod, capture bootstra
 			Caller:      bootstrap.Caller{Namespace: pod.Namespace, Account: pod.Spec.ServiceAccountName, Labels: pod.Labels},
 			Concurrency: 1, // each worker balances, pools connections and numbers its turns for itself
 			StopTimeout: time.Second,
-			Log:         logTo(m.t, m.scan, "the Envoy of "+pod.Name),
+			Log:         m.scan.Log("the Envoy of " + pod.Name),
 			Dir:         dir,
 		},
 	})
