@@ -34,13 +34,13 @@ func Local(e *model.Endpoints) model.Preference {
 }
 
 func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, at model.Location) *endpointv3.ClusterLoadAssignment {
-	groups := map[group][]*endpointv3.LbEndpoint{}
+	groups, known := map[group][]*endpointv3.LbEndpoint{}, ways{}
 	for _, ep := range p.Endpoints {
 		if !ep.Labels.Contains(subset) || (e.NodeLocal && ep.Node != at.Node) {
 			continue
 		}
 		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at), failing: ep.Failing}
-		groups[g] = append(groups[g], lbEndpoint(e.Service, ep))
+		groups[g] = append(groups[g], lbEndpoint(ep, known.to(e.Service, ep)))
 	}
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName(e.Service, p.Port, subset)}
 	sorted, priority := sortedGroups(groups), uint32(0)
@@ -107,9 +107,9 @@ func distance(prefer model.Preference, ep model.Endpoint, at model.Location) uin
 	return 2
 }
 
-func lbEndpoint(service model.Key, ep model.Endpoint) *endpointv3.LbEndpoint {
+func lbEndpoint(ep model.Endpoint, way *corev3.Metadata) *endpointv3.LbEndpoint {
 	out := &endpointv3.LbEndpoint{
-		Metadata: reachedBy(service, ep),
+		Metadata: way,
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Address: socket(ep.Address.Addr(), uint32(ep.Address.Port())),
 		}},

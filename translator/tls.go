@@ -68,13 +68,29 @@ func matchStruct(endpoint string) *structpb.Struct {
 	return &structpb.Struct{Fields: map[string]*structpb.Value{matchField: structpb.NewStringValue(endpoint)}}
 }
 
-// reachedBy is an endpoint's metadata.
-func reachedBy(service model.Key, e model.Endpoint) *corev3.Metadata {
-	way := plainEndpoint
-	if e.Meshed {
-		way = model.Key{Namespace: service.Namespace, Name: e.Account}.String()
+// ways are how endpoints are reached, as their metadata, by account. Those of one account share it.
+//
+// It stands at each endpoint and not once at their locality, where Envoy would look as well: Envoy 1.40 goes on with the
+// old way for endpoints that it knows when only their locality's metadata changes (tried).
+type ways map[way]*corev3.Metadata
+
+type way struct {
+	meshed  bool // false: in plain text
+	account string
+}
+
+func (w ways) to(service model.Key, e model.Endpoint) *corev3.Metadata {
+	key := way{e.Meshed, e.Account}
+	m := w[key]
+	if m == nil {
+		match := plainEndpoint
+		if e.Meshed {
+			match = model.Key{Namespace: service.Namespace, Name: e.Account}.String()
+		}
+		m = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{socketMatch: matchStruct(match)}}
+		w[key] = m
 	}
-	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{socketMatch: matchStruct(way)}}
+	return m
 }
 
 // clusterALPN is what a port's cluster offers; the TCP chain of a port that is detected offers alpnTCP instead.

@@ -17,7 +17,7 @@ func TestNoRequestFailsWhileAPolicyIsEdited(t *testing.T) {
 
 	for range 6 {
 		for i, text := range []string{
-			"timeout: 5s",
+			"timeout: 1m",
 			"timeout: 6s",
 			"idleTimeout: 1m",
 			"retries: {attempts: 2, on: [connect-failure, reset]}",
@@ -92,7 +92,7 @@ func TestAnInvalidEditChangesNothing(t *testing.T) {
 	one := w.pod("catalog-1")
 	catalog := w.service("catalog")
 	w.slice("catalog", ready(one))
-	w.policy("catalog", generation(1, "timeout: 5s"))
+	w.policy("catalog", generation(1, "timeout: 1m"))
 	load := w.load(catalog)
 	load.untilGeneration(1)
 	good := w.plane.policy("catalog")

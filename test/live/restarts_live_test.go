@@ -20,7 +20,7 @@ func TestARestartOfHeddleIsNotNoticed(t *testing.T) {
 			one := w.pod("catalog-1")
 			catalog := w.service("catalog")
 			w.slice("catalog", ready(one))
-			w.policy("catalog", generation(1, "timeout: 5s"))
+			w.policy("catalog", generation(1, "timeout: 1m"))
 			load := w.load(catalog)
 			load.untilGeneration(1)
 			before := map[*pod]string{w.web: w.config(w.web), one: w.config(one)}
@@ -38,7 +38,7 @@ func TestARestartOfHeddleIsNotNoticed(t *testing.T) {
 					t.Errorf("resources sent to sidecars that had them (-want +got):\n%s", diff)
 				}
 			}
-			w.policy("catalog", generation(2, "timeout: 5s"))
+			w.policy("catalog", generation(2, "timeout: 1m"))
 			load.untilGeneration(2)
 			load.finish()
 			if diff := cmp.Diff(map[xds.Type]int{xds.Route: 2}, w.plane.sent()); diff != "" {
@@ -76,7 +76,7 @@ func TestABrokenPolicyStaysAtItsLastGoodVersionAfterARestartAndOnEveryReplica(t 
 	one := w.pod("catalog-1")
 	catalog := w.service("catalog")
 	w.slice("catalog", ready(one))
-	w.policy("catalog", generation(1, "timeout: 5s"))
+	w.policy("catalog", generation(1, "timeout: 1m"))
 	load := w.load(catalog)
 	load.untilGeneration(1)
 	good := w.plane.policy("catalog").Serving

@@ -120,7 +120,7 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 	w.createPod("catalog-1", netip.MustParseAddr("10.1.0.2"), "version=v1")
 	w.service("catalog")
 	w.slice("catalog", ready(&pod{name: "catalog-1", address: netip.MustParseAddr("10.1.0.2")}))
-	w.policy("catalog", generation(1, "timeout: 5s"))
+	w.policy("catalog", generation(1, "timeout: 1m"))
 
 	w.serveCluster(w.log)
 	served := map[string]map[string]string{}
