@@ -16,7 +16,8 @@ import (
 
 // checker is a sidecar that asks what to check of its application.
 type checker struct {
-	pod     model.Key
+	who     peer
+	over    chan struct{} // closed when it is no longer of the pod that it was made for
 	capture translator.Capture
 	told    *healthv3.HealthCheckSpecifier
 	checks  chan *healthv3.HealthCheckSpecifier // holds the newest only
@@ -28,39 +29,52 @@ func (p *Plane) connectChecker(ctx context.Context, node *corev3.Node) (hds.Sess
 	if err != nil {
 		return hds.Session{}, err
 	}
-	pod := who.pod
-	c := &checker{pod: pod, capture: capture, checks: make(chan *healthv3.HealthCheckSpecifier, 1)}
-	if err := p.call(ctx, func() { p.publisher.addChecker(c) }); err != nil {
+	c := &checker{who: who, over: make(chan struct{}), capture: capture, checks: make(chan *healthv3.HealthCheckSpecifier, 1)}
+	if callErr := p.call(ctx, func() { err = p.publisher.addChecker(c) }); callErr != nil {
+		return hds.Session{}, callErr
+	}
+	if err != nil {
 		return hds.Session{}, err
 	}
 	return hds.Session{
 		Checks: c.checks,
+		Over:   c.over,
 		Report: func(cluster string, status hds.Status) {
 			if port, ok := translator.CheckedPort(cluster); ok {
-				health{p, p.log}.Checked(pod, port, status)
+				health{p, p.log}.Checked(who.pod, port, status)
 			}
 		},
 		Close: func() { p.post(func() { p.publisher.removeChecker(c) }) },
 	}, nil
 }
 
-func (p *publisher) addChecker(c *checker) {
-	p.checkers[c.pod] = append(p.checkers[c.pod], c)
-	p.tellChecks(c.pod)
+func (p *publisher) addChecker(c *checker) error {
+	pod, err := p.admit(c.who)
+	if err != nil {
+		return err
+	}
+	c.who.uid = pod.UID
+	p.checkers[pod.Key] = append(p.checkers[pod.Key], c)
+	p.tellChecks(pod.Key)
+	return nil
 }
 
 func (p *publisher) removeChecker(c *checker) {
 	var left []*checker
-	for _, o := range p.checkers[c.pod] {
+	for _, o := range p.checkers[c.who.pod] {
 		if o != c {
 			left = append(left, o)
 		}
 	}
+	p.keepCheckers(c.who.pod, left)
+}
+
+func (p *publisher) keepCheckers(pod model.Key, left []*checker) {
 	if len(left) == 0 {
-		delete(p.checkers, c.pod)
+		delete(p.checkers, pod)
 		return
 	}
-	p.checkers[c.pod] = left
+	p.checkers[pod] = left
 }
 
 // noChecks takes back what was to be checked: Envoy wants an interval all the same.

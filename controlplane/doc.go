@@ -13,5 +13,7 @@
 //	redirected       listeners, for sidecars whose traffic is redirected
 //	namespace/shop   what policy in namespace shop says of other namespaces' Services
 //	zone/z1 node/n1  endpoints of Services that prefer or require closeness
-//	pod/shop/web-1   what this one sidecar receives, and its listeners if it binds them itself
+//	pod/shop/web-1/7 what this one sidecar receives, and its listeners if it binds them itself
+//
+// The webhook and the API for the command line are to serve with certificates of the same CA: see [Signer.Serving].
 package controlplane

@@ -31,7 +31,7 @@ func newCounted(t *testing.T) counted {
 	state := mesh.New(mesh.Options{Namespace: DefaultNamespace})
 	c := counted{newPublisher(state, xds.NewStore(), newMetrics(registry), zerolog.Nop()), registry}
 	c.changes(state.Apply(benchFacts(meshSize)))
-	if _, err := c.attach(peerFor(benchPod(0, 0)), translator.Capture{}); err != nil {
+	if _, _, err := c.attach(peerFor(benchPod(0, 0)), translator.Capture{}); err != nil {
 		t.Fatal(err)
 	}
 	return c

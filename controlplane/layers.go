@@ -1,8 +1,9 @@
 package controlplane
 
 import (
+	"fmt"
+
 	"github.com/heddle-mesh/heddle/model"
-	"github.com/heddle-mesh/heddle/translator"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -11,7 +12,8 @@ const (
 	redirectedLayer xds.Layer = "redirected"
 )
 
-func podLayer(pod model.Key) xds.Layer { return xds.Layer("pod/" + pod.String()) }
+// podLayer is for one sidecar: two pods that follow each other under one name have layers of their own.
+func podLayer(pod model.Key, n uint64) xds.Layer { return xds.Layer(fmt.Sprintf("pod/%s/%d", pod, n)) }
 
 func namespaceLayer(namespace string) xds.Layer { return xds.Layer("namespace/" + namespace) }
 
@@ -20,9 +22,9 @@ func zoneLayer(at model.Location) xds.Layer { return xds.Layer("zone/" + at.Regi
 func nodeLayer(at model.Location) xds.Layer { return xds.Layer("node/" + at.Node) }
 
 // stack is what a proxy sees, the most specific layer first.
-func stack(pod model.Key, at model.Location, capture translator.Capture) []xds.Layer {
-	layers := []xds.Layer{podLayer(pod), nodeLayer(at), zoneLayer(at), namespaceLayer(pod.Namespace)}
-	if capture.Redirected() {
+func stack(px *proxy) []xds.Layer {
+	layers := []xds.Layer{px.layer, nodeLayer(px.at), zoneLayer(px.at), namespaceLayer(px.pod.Namespace)}
+	if px.capture.Redirected() {
 		layers = append(layers, redirectedLayer)
 	}
 	return append(layers, meshLayer)

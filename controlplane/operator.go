@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/heddle-mesh/heddle/controlplane/operator"
@@ -167,12 +168,15 @@ func ListenPrivate(path string) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", path)
+	// The mode of the socket's inode becomes that of the file (Linux), so there is no moment at which others may dial it.
+	closed := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var modeErr error
+		err := c.Control(func(fd uintptr) { modeErr = syscall.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, modeErr)
+	}}
+	l, err := closed.Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listening for operators on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("closing %s to others: %w", path, err), l.Close())
 	}
 	return l, nil
 }

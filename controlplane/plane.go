@@ -156,6 +156,9 @@ func (p *Plane) Signals() *observe.Observer { return p.signals }
 
 // Run serves until ctx ends, then lets streams drain. It fails if the source gives up.
 func (p *Plane) Run(ctx context.Context) error {
+	if err := p.options.Door.check(); err != nil {
+		return err
+	}
 	p.metrics.watch(p.registry, p.options.Status)
 	group, running := errgroup.WithContext(ctx)
 	if p.options.Listen != "" {
@@ -169,9 +172,18 @@ func (p *Plane) Run(ctx context.Context) error {
 	return err
 }
 
+// check fails if nobody could come in.
+func (d Door) check() error {
+	if d.Listener == nil || d.TLS == nil {
+		return errors.New("start the control plane: Options.Door needs a Listener and TLS; sidecars have no other way in")
+	}
+	return nil
+}
+
 // serve serves sidecars. What was saved is needed first, which may be long in coming: without it a broken policy would
 // be taken for one that never was good.
 func (p *Plane) serve(ctx context.Context) error {
+	defer func() { _ = p.options.Door.Listener.Close() }() // its server has, if it came to that
 	saved, err := p.saver.load(ctx)
 	switch {
 	case ctx.Err() != nil:

@@ -21,7 +21,8 @@ const captureKey = "dev.heddle.capture"
 
 // proxy is a connected sidecar.
 type proxy struct {
-	pod     model.Key
+	peer
+	layer   xds.Layer // its own, and of no other pod of this name
 	at      model.Location
 	capture translator.Capture
 	streams int
@@ -33,8 +34,9 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 	if err != nil {
 		return xds.Session{}, err
 	}
+	var px *proxy
 	var layers []xds.Layer
-	if callErr := p.call(ctx, func() { layers, err = p.publisher.attach(who, capture) }); callErr != nil {
+	if callErr := p.call(ctx, func() { px, layers, err = p.publisher.attach(who, capture) }); callErr != nil {
 		return xds.Session{}, callErr
 	}
 	if err != nil {
@@ -42,7 +44,13 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 	}
 	return xds.Session{
 		Proxy: who.pod.String(), Layers: layers,
-		Close: func() { p.post(func() { p.publisher.detach(who.pod) }) },
+		Begun: func() error {
+			if callErr := p.call(ctx, func() { err = p.publisher.stands(px) }); callErr != nil {
+				return callErr
+			}
+			return err
+		},
+		Close: func() { p.post(func() { p.publisher.detach(px) }) },
 	}, nil
 }
 
@@ -122,8 +130,8 @@ func captureOf(node *corev3.Node) (translator.Capture, error) {
 	return translator.Capture{Bind: bind.Masked(), App: app}, nil
 }
 
-// attach counts a stream of a pod's sidecar in, and publishes what only it sees if it is the first.
-func (p *publisher) attach(who peer, capture translator.Capture) ([]xds.Layer, error) {
+// admit refuses whom the mesh does not know as what its certificate says.
+func (p *publisher) admit(who peer) (*model.Pod, error) {
 	pod := p.state.Pod(who.pod)
 	if pod == nil {
 		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", who.pod)
@@ -132,18 +140,65 @@ func (p *publisher) attach(who peer, capture translator.Capture) ([]xds.Layer, e
 		p.metrics.denied(deniedPod)
 		return nil, status.Errorf(codes.PermissionDenied, "the certificate was made for pod %s with UID %q and account %q, which is no longer so; a new certificate is needed", who.pod, who.uid, who.account)
 	}
+	return pod, nil
+}
+
+// attach counts a stream of a pod's sidecar in, and publishes what only it sees if it is the first.
+func (p *publisher) attach(who peer, capture translator.Capture) (*proxy, []xds.Layer, error) {
+	pod, err := p.admit(who)
+	if err != nil {
+		return nil, nil, err
+	}
 	px := p.proxies[who.pod]
 	if px != nil && px.capture != capture {
-		return nil, status.Errorf(codes.InvalidArgument, "pod %s is connected with other capture metadata", who.pod)
+		return nil, nil, status.Errorf(codes.InvalidArgument, "pod %s is connected with other capture metadata", who.pod)
 	}
 	if px == nil {
 		at, _ := p.state.Location(who.pod)
-		px = &proxy{pod: who.pod, at: at, capture: capture}
+		p.attached++
+		px = &proxy{peer: peer{who.pod, pod.UID, pod.ServiceAccount}, layer: podLayer(who.pod, p.attached), at: at, capture: capture}
 		p.proxies[who.pod] = px
 		p.arrive(px)
 	}
 	px.streams++
-	return stack(px.pod, px.at, px.capture), nil
+	return px, stack(px), nil
+}
+
+// stands refuses a stream whose pod was replaced between its admission and its beginning: nobody could send it away.
+func (p *publisher) stands(px *proxy) error {
+	if p.proxies[px.pod] != px {
+		return status.Errorf(codes.Unavailable, "pod %s has changed while its sidecar connected; it will ask again", px.pod)
+	}
+	return nil
+}
+
+// review sends away whom the mesh no longer knows as what it was admitted as: its pod is gone, or has been replaced by
+// another of its name, or has another account.
+func (p *publisher) review() {
+	for key, px := range p.proxies {
+		if pod := p.state.Pod(key); pod == nil || !px.is(pod) {
+			p.part(px)
+		}
+	}
+	for key, list := range p.checkers {
+		pod := p.state.Pod(key)
+		var left []*checker
+		for _, c := range list {
+			if pod != nil && c.who.is(pod) {
+				left = append(left, c)
+			} else {
+				close(c.over)
+			}
+		}
+		p.keepCheckers(key, left)
+	}
+}
+
+// part ends a sidecar's streams, which sees nothing new until they have ended: what it has is enough to drain with. If
+// it may come back it is another one.
+func (p *publisher) part(px *proxy) {
+	delete(p.proxies, px.pod)
+	p.sendAway(px.pod.String())
 }
 
 // arrive publishes a sidecar's own layer, and its zone's and node's if it is the first there.
@@ -159,16 +214,14 @@ func (p *publisher) arrive(px *proxy) {
 }
 
 // detach counts a stream out, and takes the sidecar's own resources away with the last.
-func (p *publisher) detach(pod model.Key) {
-	px := p.proxies[pod]
-	if px == nil {
-		return
-	}
+func (p *publisher) detach(px *proxy) {
 	if px.streams--; px.streams > 0 {
 		return
 	}
-	delete(p.proxies, pod)
-	p.drop(podLayer(pod))
+	if p.proxies[px.pod] == px {
+		delete(p.proxies, px.pod)
+	}
+	p.drop(px.layer)
 	p.vacate(px.at)
 	p.flush()
 }
@@ -195,17 +248,15 @@ func (p *publisher) vacate(at model.Location) {
 	}
 }
 
-// move has a sidecar follow its pod's node to another zone: the labels of a node may come later than its pods. Its stream
+// moved has a sidecar follow its pod's node to another zone: the labels of a node may come later than its pods. Its stream
 // sees what it saw at its start, so it ends, and the sidecar comes back.
-func (p *publisher) move(px *proxy) {
+func (p *publisher) moved(px *proxy) bool {
 	at, known := p.state.Location(px.pod)
 	if !known || at == px.at {
-		return
+		return false
 	}
-	p.occupy(at)
-	p.vacate(px.at)
-	px.at = at
-	p.sendAway(px.pod.String())
+	p.part(px)
+	return true
 }
 
 // places are the locations that a proxy may have endpoints of its own for: its zone, and its node.

@@ -23,6 +23,7 @@ type publisher struct {
 	log     zerolog.Logger
 
 	proxies   map[model.Key]*proxy   // connected, by pod
+	attached  uint64                 // how many there were ever
 	locations map[model.Location]int // of connected proxies, how many are at each zone and each node
 	published map[xds.Layer]map[unit]refs
 	checkers  map[model.Key][]*checker           // by pod
@@ -55,6 +56,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 
 // changes publishes everything that a batch of events changed, at once.
 func (p *publisher) changes(ch mesh.Changes) {
+	p.review()
 	if ch.Settings {
 		p.frame()
 	}
@@ -65,8 +67,7 @@ func (p *publisher) changes(ch mesh.Changes) {
 		p.endpoints(k)
 	}
 	for _, k := range ch.Workloads {
-		if px := p.proxies[k]; px != nil {
-			p.move(px)
+		if px := p.proxies[k]; px != nil && !p.moved(px) {
 			p.inbound(px)
 		}
 		p.tellChecks(k)
@@ -126,7 +127,7 @@ func (p *publisher) boundListeners(px *proxy, k model.Key) {
 		p.metrics.translated("bound_listeners")
 		r.Listeners = translator.Outbound(o, px.capture).Listeners
 	}
-	p.put(podLayer(px.pod), unit{"listeners", k}, messages(r))
+	p.put(px.layer, unit{"listeners", k}, messages(r))
 }
 
 // endpoints publishes where a Service's pods are: once for all, and for each place that has callers where closeness
@@ -166,7 +167,7 @@ func (p *publisher) inbound(px *proxy) {
 		return // a gRPC client without a sidecar; or the pod is gone, and its sidecar drains with what it has
 	}
 	p.metrics.translated("inbound")
-	p.put(podLayer(px.pod), unit{"inbound", px.pod}, messages(translator.Inbound(w, px.capture)))
+	p.put(px.layer, unit{"inbound", px.pod}, messages(translator.Inbound(w, px.capture)))
 }
 
 // named is a message with its resource name and how it is served.

@@ -57,7 +57,7 @@ func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
 func TestAControlPlaneThatIsStoppedBeforeItBeganStopsWithoutFault(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if err := New(Options{LastGood: &slow{}}).Run(ctx); err != nil {
+	if err := New(Options{Door: newDoor(t).Door, LastGood: &slow{}}).Run(ctx); err != nil {
 		t.Error(err)
 	}
 }

@@ -3,15 +3,10 @@ package controlplane
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,9 +53,8 @@ type Signer struct {
 	server    *service.Server
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
-	current   identity.Current
-	own       atomic.Pointer[service.Leaf] // what the door shows to sidecars
-	certified chan struct{}                // closed when there is a certificate for the door
+	door      *Serving           // what sidecars are shown
+	servings  []*Serving         // it, and others by DNS names
 }
 
 // ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
@@ -122,11 +116,12 @@ func newSigner(o SignerOptions) (*Signer, error) {
 	if o.Namespace == "" {
 		o.Namespace = DefaultNamespace
 	}
-	s := &Signer{options: o, connected: service.NewConnected(nil), certified: make(chan struct{})}
+	s := &Signer{options: o, connected: service.NewConnected(nil)}
+	s.door = s.Serving()
 	if o.Registry != nil {
 		o.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "heddle_identity_control_plane_expiry_seconds",
-			Help: "When the certificate that the control plane shows to sidecars expires, in seconds since 1970; 0 while it has none.",
+			Help: "When the first of the certificates that the control plane serves with expires, in seconds since 1970; 0 while one is missing.",
 		}, s.ownExpiry))
 	}
 	var err error
@@ -138,10 +133,17 @@ func newSigner(o SignerOptions) (*Signer, error) {
 }
 
 func (s *Signer) ownExpiry() float64 {
-	if own := s.own.Load(); own != nil {
-		return float64(own.NotAfter.Unix())
+	first := 0.0
+	for _, v := range s.servings {
+		own := v.leaf.Load()
+		if own == nil {
+			return 0
+		}
+		if end := float64(own.NotAfter.Unix()); first == 0 || end < first {
+			first = end
+		}
 	}
-	return 0
+	return first
 }
 
 func (s *Signer) keepOptions() keep.Options {
@@ -160,10 +162,14 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 		roll = s.pods
 	}
 	o := s.connected.Observe(roll, now, since)
-	if own := s.own.Load(); own != nil {
+	for _, v := range s.servings {
+		own := v.leaf.Load()
+		if own == nil {
+			continue
+		}
 		// It reads the bundle at each handshake, so it has taken whatever there is.
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
-			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
+			Name: v.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
 			Authority: own.Authority, Issued: own.Authority, LeafExpires: own.NotAfter,
 		})
 	}
@@ -194,10 +200,17 @@ func (s *Signer) Address() string { return s.options.Listener.Addr().String() }
 // Facts are what people may know of identities.
 func (s *Signer) Facts() (service.Facts, error) {
 	f, err := s.server.Facts()
-	if own := s.own.Load(); own != nil && err == nil {
-		f.ControlPlane = append([]service.Leaf{*own}, f.ControlPlane...)
+	if err != nil {
+		return f, err
 	}
-	return f, err
+	var own []service.Leaf
+	for _, v := range s.servings {
+		if leaf := v.leaf.Load(); leaf != nil {
+			own = append(own, *leaf)
+		}
+	}
+	f.ControlPlane = append(own, f.ControlPlane...)
+	return f, nil
 }
 
 // Keeper keeps the CA that it signs with, and rotates it.
@@ -219,59 +232,24 @@ func (s *Signer) Join(pod *model.Pod) (string, error) {
 }
 
 // TLS is the control plane's side of a [Door].
-func (s *Signer) TLS() *tls.Config { return identity.Server(s.certificate, s.bundle) }
-
-// handshakePatience is as long as a sidecar waits for a connection.
-const handshakePatience = 5 * time.Second
-
-// certificate is the door's. Who comes before there is one waits for it: sidecars that a restart has sent away come back
-// at once, and would stay away longer after each failure.
-func (s *Signer) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	s.await(hello.Context())
-	return s.current.GetCertificate(hello)
-}
+func (s *Signer) TLS() *tls.Config { return identity.Server(s.door.GetCertificate, s.bundle) }
 
 // await waits for the beginning to be over: until there is a certificate, or for a while.
-func (s *Signer) await(ctx context.Context) {
-	enough := time.NewTimer(handshakePatience)
-	defer enough.Stop()
-	select {
-	case <-s.certified:
-	case <-enough.C:
-	case <-ctx.Done():
-	}
-}
-
-// use puts a certificate of the door in use.
-func (s *Signer) use() func(*tls.Certificate) {
-	first := sync.OnceFunc(func() { close(s.certified) })
-	return func(c *tls.Certificate) {
-		s.current.Set(c)
-		first()
-	}
-}
+func (s *Signer) await(ctx context.Context) { s.door.await(ctx) }
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {
 	group, running := errgroup.WithContext(kube.LogLibrary(ctx, s.log()))
-	renewer := identity.NewRenewer(identity.RenewerOptions{
-		Fetch: s.certify, Use: s.use(),
-		Failed: func(err error, retry time.Duration) {
-			level := zerolog.ErrorLevel
-			if keep.CodeOf(err) == keep.Unavailable { // at the start, while the CA is read
-				level = zerolog.DebugLevel
-			}
-			log := s.log()
-			log.WithLevel(level).Err(err).Dur("retry", retry).Msg("the control plane's own certificate cannot be renewed")
-		},
-	})
 	group.Go(func() error { return s.keeper.Run(running) })
 	if s.pods != nil {
 		group.Go(func() error { return s.pods.Run(running) })
 	}
 	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
-	group.Go(func() error { return renewer.Run(running) })
-	group.Go(func() error { return s.renewOnRotation(running, renewer) })
+	for _, v := range s.servings {
+		renewer := v.renewer()
+		group.Go(func() error { return renewer.Run(running) })
+		group.Go(func() error { return s.renewOnRotation(running, renewer) })
+	}
 	return group.Wait()
 }
 
@@ -304,34 +282,4 @@ func (s *Signer) readable(ctx context.Context) error {
 			return err
 		}
 	}
-}
-
-// certify makes the certificate of the door. A follower does so too, and no process with a fault does: see keep.Keeper.Issuer.
-func (s *Signer) certify(ctx context.Context) (*tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make a key for %s: %w", s.serverID, err)
-	}
-	if err := s.readable(ctx); err != nil {
-		return nil, err
-	}
-	issuer, err := s.keeper.Issuer()
-	if err != nil {
-		return nil, err
-	}
-	chain, err := issuer.Issue(ctx, identity.Request{ID: s.serverID, Key: key.Public(), Lifetime: s.options.Lifetime})
-	if err != nil {
-		return nil, err
-	}
-	bundle, err := s.bundle()
-	if err != nil {
-		return nil, err
-	}
-	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	own := service.LeafOf(s.serverID.String(), chain, bundle)
-	s.own.Store(&own)
-	return cert, nil
 }

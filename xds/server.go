@@ -20,7 +20,10 @@ import (
 type Session struct {
 	Proxy  string  // who it is, for limits and refusals; default: its node id
 	Layers []Layer // what it sees, most specific first
-	Close  func()  // called once when the stream has ended; may be nil
+	// Begun is called once [Server.Return] can reach the stream, and refuses it if what Connect said holds no more; may
+	// be nil.
+	Begun func() error
+	Close func() // called once when the stream has ended; may be nil
 }
 
 // Options configure a Server. Only Store and Connect are required.

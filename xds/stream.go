@@ -169,6 +169,13 @@ func (st *stream) begin(n *corev3.Node) (Session, error) {
 		session.Close()
 		return Session{}, err
 	}
+	if session.Begun != nil {
+		if err := session.Begun(); err != nil {
+			s.leave(session.Proxy, st)
+			session.Close()
+			return Session{}, err
+		}
+	}
 	st.proxy, st.push = session.Proxy, st.tryFlush
 	s.opts.Store.mu.Lock()
 	s.opts.Store.attach(st.client, session.Layers)

@@ -8,16 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/local"
@@ -105,7 +104,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o := controlplane.Options{
 		Listen: f.listen, Namespace: f.namespace, TrustDomain: td, Drain: f.drain, Registry: prometheus.NewRegistry(), Log: log,
 	}
-	if err := makeOwnFolder(filepath.Dir(f.socket)); err != nil {
+	if err := operator.OwnFolder(filepath.Dir(f.socket)); err != nil {
 		return fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 	}
 	if f.manifests != "" {
@@ -115,25 +114,6 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 		return errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
 	}
 	return f.serveCluster(ctx, o)
-}
-
-// makeOwnFolder makes a folder in which nobody else can put another socket in the place of ours. One that is there
-// already must be ours or root's, and others may write to it only as they may to the system's temporary folder.
-func makeOwnFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok && s.Uid != 0 && int(s.Uid) != os.Getuid() {
-		return fmt.Errorf("%s belongs to user %d, who could put another socket there", dir, s.Uid)
-	}
-	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		return fmt.Errorf("everybody may write to %s and put another socket there", dir)
-	}
-	return nil
 }
 
 // serveFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.

@@ -75,7 +75,8 @@ const timeout = 30 * time.Second
 // maxAnswer bounds an answer, in bytes: some 400 per sidecar.
 const maxAnswer = 64 << 20
 
-// Client asks the control plane behind a unix socket.
+// Client asks the control plane behind a unix socket. It takes none but our own user's and root's: what it says and is
+// told is as good as the mesh.
 type Client struct{ Socket string }
 
 // Call asks, and reads the answer into a pointer; in and out may be nil. It fails with a *Problem if the control plane
@@ -96,7 +97,7 @@ func (c Client) Call(ctx context.Context, method, path string, in, out any) erro
 		return fmt.Errorf("ask the control plane: %w", err)
 	}
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+		return c.dial(ctx)
 	}}
 	defer transport.CloseIdleConnections()
 	answer, err := (&http.Client{Transport: transport}).Do(r)

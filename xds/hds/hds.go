@@ -39,7 +39,8 @@ type Session struct {
 	// Report hears that a cluster, as a specifier names it, became healthy or unhealthy. The first result counts as a
 	// change. It is not called twice at the same time.
 	Report func(cluster string, status Status)
-	Close  func() // called once when the stream has ended
+	Over   <-chan struct{} // ends the stream without fault when it is closed; nil: never
+	Close  func()          // called once when the stream has ended
 }
 
 // Status is the result of a check.
@@ -99,6 +100,8 @@ func (s *Server) StreamHealthCheck(stream healthv3.HealthDiscoveryService_Stream
 			c.hear(r)
 		case err := <-received:
 			return err
+		case <-session.Over:
+			return nil
 		}
 	}
 }

@@ -1,0 +1,67 @@
+package controlplane
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+)
+
+func TestAServerIsTrustedByItsNameThroughRenewalAndRotation(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewFilesSigner(SignerOptions{
+		TrustDomain: spiffeid.RequireTrustDomainFromString("cluster.local"), Listener: l, Lifetime: 4 * time.Second, Skew: time.Millisecond, Log: zerolog.Nop(),
+	}, filepath.Join(t.TempDir(), "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "heddle.heddle-system.svc"
+	serving := s.Serving(name)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	dial := func() *x509.Certificate {
+		t.Helper()
+		text, _, err := serving.CA()
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(text)
+		near, far := net.Pipe()
+		defer near.Close()
+		shaken := make(chan error, 1)
+		go func() {
+			shaken <- tls.Server(far, &tls.Config{GetCertificate: serving.GetCertificate, MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}).Handshake()
+		}()
+		client := tls.Client(near, &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS13})
+		if err := client.Handshake(); err != nil {
+			t.Fatalf("a client that knows the CA and the name: %v", err)
+		}
+		if err := <-shaken; err != nil {
+			t.Fatal(err)
+		}
+		return client.ConnectionState().PeerCertificates[0]
+	}
+	serving.await(ctx)
+	first := dial()
+	wait(t, "a renewed certificate", func() bool { return dial().SerialNumber.Cmp(first.SerialNumber) != 0 })
+	before := s.Keeper().Authorities()[0]
+	if err := s.Keeper().Rotate(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "a certificate of another CA", func() bool { return dial().CheckSignatureFrom(before.Certificate()) != nil })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
