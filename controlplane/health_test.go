@@ -2,6 +2,8 @@ package controlplane
 
 import (
 	"context"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
 )
 
 func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
@@ -64,4 +67,36 @@ func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestMetricsNameThePodsThatSidecarsFoundNotToWork(t *testing.T) {
+	source := gated{open: make(chan struct{}), events: benchFacts(1)}
+	close(source.open)
+	p, end := started(t, Options{Source: source, Door: newDoor(t).Door})
+	wait(t, "/readyz", func() bool { code, _ := p.asked("/readyz"); return code == http.StatusOK })
+	pod := benchPod(0, 0).Key
+	line := `heddle_unhealthy{namespace="bench",pod="` + pod.Name + `",port="8080",reason="failure streak"} 1`
+	shown := func() bool { _, body := p.asked("/metrics"); return strings.Contains(body, "\n"+line) }
+	report := func(healthy bool) {
+		t.Helper()
+		if err := p.call(t.Context(), func() {
+			health{p, p.log}.report(model.HealthReport{Pod: pod, Port: 8080, Healthy: healthy, Reason: model.FailureStreak})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if shown() {
+		t.Error("it is shown before it was found")
+	}
+	report(false)
+	if !shown() {
+		t.Error("it is not shown")
+	}
+	report(true)
+	if shown() {
+		t.Error("it is shown after it has returned")
+	}
+	if err := end(); err != nil {
+		t.Error(err)
+	}
 }

@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"strconv"
 	"time"
 
@@ -76,4 +77,29 @@ func (m *metrics) watch(r prometheus.Registerer, status func() kube.Status) {
 		}
 		return 0
 	}))
+}
+
+// unhealthy is a metric of the applications that are known not to work, asked for when somebody reads it.
+type unhealthy struct{ plane *Plane }
+
+func unhealthyDesc() *prometheus.Desc {
+	return prometheus.NewDesc("heddle_unhealthy", "1 for each port of a pod that callers leave alone, or use last, as its own sidecar found it not to work.",
+		[]string{"namespace", "pod", "port", "reason"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (unhealthy) Describe(to chan<- *prometheus.Desc) { to <- unhealthyDesc() }
+
+// Collect implements prometheus.Collector.
+func (u unhealthy) Collect(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var all []model.HealthReport
+	if err := u.plane.call(ctx, func() { all = u.plane.publisher.state.Unhealthy() }); err != nil {
+		return // it has not begun, or is stopping
+	}
+	for _, r := range all {
+		to <- prometheus.MustNewConstMetric(unhealthyDesc(), prometheus.GaugeValue, 1,
+			r.Pod.Namespace, r.Pod.Name, strconv.Itoa(int(r.Port)), string(r.Reason))
+	}
 }

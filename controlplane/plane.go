@@ -160,6 +160,7 @@ func (p *Plane) Run(ctx context.Context) error {
 		return err
 	}
 	p.metrics.watch(p.registry, p.options.Status)
+	p.registry.MustRegister(unhealthy{p})
 	group, running := errgroup.WithContext(ctx)
 	if p.options.Listen != "" {
 		group.Go(func() error { return p.serveStatus(running) })
@@ -209,6 +210,7 @@ func (p *Plane) serve(ctx context.Context) error {
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
+		p.log.Info().Dur("drain", p.options.Drain).Msg("stopping: sidecars are sent away and keep what they have")
 		defer stopSaver() // after the last batch
 		defer func() { <-p.stopped }()
 		defer stopLoop() // it answers streams until they have ended

@@ -3,6 +3,8 @@ package demo
 import (
 	"fmt"
 	"math"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,17 +154,40 @@ func attempts(t *model.Traffic) uint32 {
 	return n
 }
 
-// checkRetries: none unless asked for, and then no more than asked for.
-func checkRetries(t total, want *model.Traffic, _ accounts) *Disagreement {
+// checkRetries: none unless asked for, and then no more than asked for; and some, if there were failures to repeat.
+func checkRetries(t total, want *model.Traffic, known accounts) *Disagreement {
 	n := attempts(want)
-	if t.Retries <= uint64(n)*max(t.Requests(), 1) {
-		return nil
-	}
-	return &Disagreement{
+	d := &Disagreement{
 		Policy:   policyOf(want, "retries", t.service),
-		Wanted:   fmt.Sprintf("at most %d retries of a request of %s to %s", n, t.source, t.service),
 		Measured: fmt.Sprintf("%d retries of %d requests", t.Retries, t.Requests()),
 	}
+	failed := 0
+	for s, r := range known.serving {
+		if s.caller == t.source && s.service == t.service {
+			failed += r.all
+		}
+	}
+	switch {
+	case t.Retries > uint64(n)*max(t.Requests(), 1):
+		d.Wanted = fmt.Sprintf("at most %d retries of a request of %s to %s", n, t.source, t.service)
+	// A few may have met the end of their time, or of the budget.
+	case t.Retries == 0 && failed >= fewFailures && repeats(want, http.StatusServiceUnavailable):
+		d.Wanted = fmt.Sprintf("some of the %d answers 503 that %s had from %s repeated", failed, t.source, t.service)
+	default:
+		return nil
+	}
+	return d
+}
+
+const fewFailures = 5
+
+// repeats says whether every request of a Service is repeated that is answered with a status, as long as a budget lasts.
+func repeats(t *model.Traffic, status uint32) bool {
+	covers := func(r *model.Retries) bool { return r != nil && r.Attempts > 0 && slices.Contains(r.Statuses, status) }
+	if slices.ContainsFunc(t.Routes, func(r model.Route) bool { return r.Retries != nil && !covers(r.Retries) }) {
+		return false
+	}
+	return covers(t.Retries)
 }
 
 // checkBreaker: a breaker refuses only if there is one, and then no more gets through than it says.

@@ -140,13 +140,35 @@ func TestApplicationsWitnessABreakerThatLetsTooMuchThrough(t *testing.T) {
 
 func TestApplicationsWitnessAFailingEndpointThatNobodyTakesOut(t *testing.T) {
 	want := &model.Traffic{Outlier: &model.OutlierDetection{Consecutive5xx: 3, MaxEjectionPercent: 40}}
-	known := accounts{serving: map[served]run{{"shop/frontend", "shop/catalog-1"}: {longest: 20}}}
+	known := accounts{serving: map[served]run{{"shop/frontend", "shop/catalog-1", key("catalog")}: {longest: 20}}}
 	if got := measuredWith(want, counted(ok(100))).disagreements(known); len(got) != 1 {
 		t.Errorf("got %v, want one disagreement", got)
 	}
 	want.Outlier.MaxEjectionPercent = 10 // of three: none may be taken out
 	if got := measuredWith(want, counted(ok(100))).disagreements(known); len(got) > 0 {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestApplicationsWitnessFailuresThatNobodyRepeats(t *testing.T) {
+	retries := &model.Retries{Attempts: 2, Statuses: []uint32{503}}
+	never := &model.Retries{}
+	known := accounts{serving: map[served]run{{"shop/frontend", "shop/catalog-1", key("catalog")}: {all: 20}}}
+	for name, c := range map[string]struct {
+		want      *model.Traffic
+		retried   uint64
+		disagrees bool
+	}{
+		"none repeated":              {&model.Traffic{Retries: retries}, 0, true},
+		"repeated":                   {&model.Traffic{Retries: retries}, 15, false},
+		"nobody asks for it":         {&model.Traffic{}, 0, false},
+		"another status":             {&model.Traffic{Retries: &model.Retries{Attempts: 2, Statuses: []uint32{500}}}, 0, false},
+		"a route says not to repeat": {&model.Traffic{Retries: retries, Routes: []model.Route{{Retries: never}}}, 0, false},
+	} {
+		got := measuredWith(c.want, counted(observe.Sample{Classes: [6]uint64{2: 100}, Retries: c.retried})).disagreements(known)
+		if disagrees := len(got) > 0; disagrees != c.disagrees {
+			t.Errorf("%s: disagrees is %v: %v", name, disagrees, got)
+		}
 	}
 }
 

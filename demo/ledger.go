@@ -32,11 +32,14 @@ type gauge struct{ now, peak int }
 func (g *gauge) up()   { g.now++; g.peak = max(g.peak, g.now) }
 func (g *gauge) down() { g.now-- }
 
-// served is one pod serving another.
-type served struct{ caller, pod string }
+// served is one pod serving another's calls of a Service.
+type served struct {
+	caller, pod string
+	service     model.Key
+}
 
-// run is failures in a row.
-type run struct{ now, longest int }
+// run is failures in a row, and all of the period.
+type run struct{ now, longest, all int }
 
 func newLedger() *ledger {
 	return &ledger{calls: map[call]*callCount{}, serving: map[served]*run{}}
@@ -66,13 +69,14 @@ func (l *ledger) serve(pod string, c call) (ended func(failed bool)) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.at(c).arrived.down()
-		s := served{c.pod, pod}
+		s := served{c.pod, pod, c.service}
 		if l.serving[s] == nil {
 			l.serving[s] = &run{}
 		}
 		if r := l.serving[s]; failed {
 			l.at(c).failures++
 			r.now++
+			r.all++
 			r.longest = max(r.longest, r.now)
 		} else {
 			r.now = 0
@@ -88,7 +92,7 @@ func (l *ledger) begin() {
 		c.arrived.peak = c.arrived.now
 	}
 	for _, r := range l.serving {
-		r.longest, r.now = 0, 0
+		*r = run{}
 	}
 }
 

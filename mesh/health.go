@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -44,6 +45,20 @@ func (s *State) forgetUnchecked(pod model.Key, w *model.Workload) {
 			s.dirty.cleared.add(serviceOf(s.slices[slice]))
 		}
 	}
+}
+
+// Unhealthy lists what sidecars have found out about their own applications and not taken back, in order.
+func (s *State) Unhealthy() []model.HealthReport {
+	var out []model.HealthReport
+	for pod, found := range s.health {
+		for f := range found {
+			out = append(out, model.HealthReport{Pod: pod, Port: f.port, Reason: f.reason})
+		}
+	}
+	slices.SortFunc(out, func(a, b model.HealthReport) int {
+		return cmp.Or(a.Pod.Compare(b.Pod), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
 }
 
 // checks says that a sidecar checks a port of its pod.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
@@ -90,12 +91,21 @@ func (j *join) destination(src source, at policy.Path, t model.Target) destinati
 		d.fact = svc.fact
 		if !svc.reach.hasSubset(t.Subset) {
 			j.tell(src, at.Field("subset"), policy.CodeNoEndpoints, "correct the labels, or wait for pods that have them",
-				"no endpoint of Service %s has the labels %s: this share is answered 503", t.Service, t.Subset)
+				"no endpoint of Service %s has the labels %s: %s", t.Service, t.Subset, fate(at, "this share"))
 		}
 		return d
 	}
-	j.tell(src, at.Field("service"), policy.CodeNoService, "correct the name, or create the Service", "%s: this share is answered 503", d.target.Missing)
+	j.tell(src, at.Field("service"), policy.CodeNoService, "correct the name, or create the Service", "%s: %s", d.target.Missing, fate(at, "this share"))
 	return d
+}
+
+// fate is what becomes of a share of requests whose target is not there. What a mirror is answered is thrown away in any
+// case.
+func fate(at policy.Path, share string) string {
+	if strings.Contains(string(at), ".mirror[") {
+		return "these copies go nowhere"
+	}
+	return share + " is answered 503"
 }
 
 // resolveTarget decides which port of a target a call of a port goes to: the one that is written, else the one of
@@ -118,7 +128,7 @@ func (j *join) resolveTarget(d destination, called model.Port) model.Target {
 		if d.target.Port == 0 {
 			share = fmt.Sprintf("this share of calls to port %d", called.Number)
 		}
-		j.tell(d.source, d.at, policy.CodeNoPort, "write the port that is meant", "%s: %s is answered 503", t.Missing, share)
+		j.tell(d.source, d.at, policy.CodeNoPort, "write the port that is meant", "%s: %s", t.Missing, fate(d.at, share))
 		return t
 	}
 	t.Port = port.Number

@@ -91,6 +91,8 @@ func TestAMirrorIsResolvedLikeATarget(t *testing.T) {
 		aPolicy("shop/p", "kind: Traffic\nservice: catalog\nroutes: [{name: all, mirror: [{service: copy, percent: 5}, {service: none}]}]"))
 	want(t, "targets", targetsOf(s, "", "shop/catalog"), []string{
 		"mirror shop/copy:8080[] 0", "mirror shop/none:80[] 0 missing: there is no Service shop/none"})
+	want(t, "problems", problems(s, "shop/p"), []string{
+		"-:3:70: HDL1611: warning: routes[0].mirror[1].service: there is no Service shop/none: these copies go nowhere; correct the name, or create the Service"})
 	want(t, "percent", s.Outbound(View{Key: key("shop/catalog")}).Ports[0].Routes[0].Mirror[0].Percent, 5.0)
 	want(t, "as written", trafficOf(s, "", "shop/catalog").Routes[0].Mirror[0].Target.Port, 0)
 }

@@ -126,8 +126,10 @@ func (f *file) configMap(root *yaml.Node, c chunk, p *problems) {
 	name := scalarAt(metadata, "name")
 	switch {
 	case label == nil || label.Value != "true":
-		f.unlabelled(root, data, p)
-		return
+		if !f.unlabelled(root, data, p) {
+			return
+		}
+		// What is in it is checked all the same: it was meant to count.
 	case label.Tag != "!!str":
 		p.addAt(label.Line, label.Column, Problem{Code: CodeConfigMap, Message: "the label " + Label + " is not a string", Hint: `write it in quotes: "true"`})
 	}
@@ -156,20 +158,21 @@ func (f *file) configMap(root *yaml.Node, c chunk, p *problems) {
 	})
 }
 
-// unlabelled tells a ConfigMap that has policies and not the label that makes them count.
-func (f *file) unlabelled(root, data *yaml.Node, p *problems) {
+// unlabelled tells a ConfigMap that has policies and not the label that makes them count, and says whether it is one.
+func (f *file) unlabelled(root, data *yaml.Node, p *problems) bool {
 	if data == nil || data.Kind != yaml.MappingNode {
-		return
+		return false
 	}
 	for i := 1; i < len(data.Content); i += 2 {
 		for _, k := range kinds() {
 			if strings.HasPrefix(data.Content[i].Value, "kind: "+k+"\n") {
 				p.addAt(root.Line, root.Column, Problem{Code: CodeUnlabelled, Message: "the ConfigMap has policies, but not the label that makes them count",
 					Hint: `write metadata: {labels: {` + Label + `: "true"}}`})
-				return
+				return true
 			}
 		}
 	}
+	return false
 }
 
 // source finds where in the file the text of a data value stands. In a literal block its lines are the file's own,

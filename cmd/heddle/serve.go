@@ -118,6 +118,10 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 
 // serveFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
 func (f *serveFlags) serveFolder(ctx context.Context, o controlplane.Options) error {
+	// Before anything is made: a name that was misspelt must not leave a CA behind.
+	if info, err := os.Stat(f.manifests); err != nil || !info.IsDir() {
+		return fmt.Errorf("there is no folder %s; name an existing one with --manifests", f.manifests)
+	}
 	state, err := f.stateFolder()
 	if err != nil {
 		return err
