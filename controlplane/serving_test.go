@@ -20,7 +20,7 @@ func TestAServerIsTrustedByItsNameThroughRenewalAndRotation(t *testing.T) {
 	}
 	s, err := NewFilesSigner(SignerOptions{
 		TrustDomain: spiffeid.RequireTrustDomainFromString("cluster.local"), Listener: l, Lifetime: 4 * time.Second, Skew: time.Millisecond, Log: zerolog.Nop(),
-	}, filepath.Join(t.TempDir(), "ca"))
+	}, filepath.Join(t.TempDir(), "ca"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
