@@ -118,12 +118,13 @@ func endpointsOf(slice *model.Slice) []model.SliceEndpoint {
 	return slice.Endpoints
 }
 
-// podsOf gives the pods that a slice lists with the UID by which it means them.
+// podsOf gives the pods that a slice lists, each with the UIDs by which it means it: one name may stand there for two
+// pods, an earlier one and its successor.
 func podsOf(slice *model.Slice) map[model.Key]string {
 	pods := map[model.Key]string{}
 	for _, e := range endpointsOf(slice) {
 		if e.Pod != "" {
-			pods[model.Key{Namespace: slice.Key.Namespace, Name: e.Pod}] = e.PodUID
+			pods[model.Key{Namespace: slice.Key.Namespace, Name: e.Pod}] += e.PodUID + ";"
 		}
 	}
 	return pods

@@ -231,7 +231,14 @@ func (w *world) scratch(disk saver) *State {
 }
 
 func TestWhateverHappenedTheViewsAreThoseOfTheFactsThatAreLeft(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	// The first once found a fault: a slice that names a pod twice, by two UIDs.
+	for _, seed := range []uint64{1795873871348678375, uint64(time.Now().UnixNano())} {
+		followAtRandom(t, seed)
+	}
+}
+
+func followAtRandom(t *testing.T, seed uint64) {
+	t.Helper()
 	t.Logf("seed %d", seed)
 	for run := range 12 {
 		w := &world{rand.New(rand.NewPCG(seed, uint64(run))), map[string]model.Event{}, map[model.HealthReport]bool{}}
