@@ -9,7 +9,8 @@ import (
 const maxQuery = 4096
 
 // HealthCheck is an active check of an application by its own sidecar. The result reaches the control plane and
-// from there every caller, so there are as many checks as pods and not pods times callers.
+// from there every caller, so there are as many checks as pods and not pods times callers. The control plane's metric
+// heddle_unhealthy names the pods that were found not to work.
 type HealthCheck struct {
 	// HTTP: this path is asked for.
 	Path string `json:"path,omitempty"`
