@@ -174,16 +174,14 @@ func (p *publisher) stands(px *proxy) error {
 
 // review sends away whom the mesh no longer knows as what it was admitted as: its pod is gone, or has been replaced by
 // another of its name, or has another account.
-func (p *publisher) review() {
-	for key, px := range p.proxies {
-		if pod := p.state.Pod(key); pod == nil || !px.is(pod) {
+func (p *publisher) review(replaced []model.Key) {
+	for _, key := range replaced {
+		pod := p.state.Pod(key)
+		if px := p.proxies[key]; px != nil && (pod == nil || !px.is(pod)) {
 			p.part(px)
 		}
-	}
-	for key, list := range p.checkers {
-		pod := p.state.Pod(key)
 		var left []*checker
-		for _, c := range list {
+		for _, c := range p.checkers[key] {
 			if pod != nil && c.who.is(pod) {
 				left = append(left, c)
 			} else {

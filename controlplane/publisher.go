@@ -56,7 +56,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 
 // changes publishes everything that a batch of events changed, at once.
 func (p *publisher) changes(ch mesh.Changes) {
-	p.review()
+	p.review(ch.Replaced)
 	if ch.Settings {
 		p.frame()
 	}

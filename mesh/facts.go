@@ -146,6 +146,9 @@ func (s *State) takePod(key model.Key, pod *model.Pod) {
 		s.podsIn.add(key.Namespace, key)
 		s.pods[key] = pod
 	}
+	if old != nil && (pod == nil || old.UID != pod.UID || old.ServiceAccount != pod.ServiceAccount) {
+		s.dirty.replaced.add(key)
+	}
 	if pod == nil || old != nil && old.UID != pod.UID {
 		delete(s.health, key) // what was found out about another pod says nothing about this one
 	}

@@ -31,6 +31,7 @@ type Changes struct {
 	Outbounds []View
 	Endpoints []model.Key // by Service
 	Workloads []model.Key // by pod
+	Replaced  []model.Key // pods that are gone, or are others by now: of another UID, or another account
 	Settings  bool
 	Policies  []PolicyStatus      // that changed
 	Save      []model.SavedPolicy // what has to outlive a restart, in place of what was saved; may be Empty
@@ -110,6 +111,7 @@ type dirty struct {
 	endpoints set[model.Key] // Services whose Endpoints view may differ
 	outbounds set[model.Key] // Services whose Outbound views may differ
 	workloads set[model.Key] // pods
+	replaced  set[model.Key] // pods
 	cleared   set[model.Key] // Services with an endpoint that nothing is held against any more, since its check is gone
 }
 
@@ -121,6 +123,7 @@ func newDirty() dirty {
 		endpoints: set[model.Key]{},
 		outbounds: set[model.Key]{},
 		workloads: set[model.Key]{},
+		replaced:  set[model.Key]{},
 		cleared:   set[model.Key]{},
 	}
 }
@@ -187,6 +190,7 @@ func (s *State) Apply(events []model.Event) Changes {
 			ch.Workloads = append(ch.Workloads, key)
 		}
 	}
+	ch.Replaced = sortedKeys(s.dirty.replaced)
 	for _, key := range sortedKeys(s.dirty.cleared) {
 		s.updateReach(key) // of which only the health of endpoints differs
 	}

@@ -53,8 +53,27 @@ func TestOnlyPodsWithASidecarAreWorkloads(t *testing.T) {
 		aPod("shop/d", "10.1.0.4", deleted))
 	want(t, "workloads", sortedKeys(s.workloads), []model.Key{key("shop/a"), key("shop/d")})
 	ch := s.Apply(gone(aPod("shop/a", "10.1.0.1")))
-	want(t, "changed", ch, Changes{Workloads: []model.Key{key("shop/a")}})
+	want(t, "changed", ch, Changes{Workloads: []model.Key{key("shop/a")}, Replaced: []model.Key{key("shop/a")}})
 	want(t, "gone", s.Workload(key("shop/a")), nil)
+}
+
+func TestAPodIsReplacedByOneOfAnotherUIDOrAccount(t *testing.T) {
+	pod := func(uid, account, node string) model.Event {
+		return model.Event{Pod: aPod("shop/a", "10.1.0.1", func(p *model.Pod) { p.UID, p.ServiceAccount, p.Node = uid, account, node })}
+	}
+	s := meshOf()
+	for _, step := range []struct {
+		name     string
+		event    model.Event
+		replaced []model.Key
+	}{
+		{"it comes", pod("u1", "web", "n1"), nil},
+		{"it moves", pod("u1", "web", "n2"), nil},
+		{"another UID", pod("u2", "web", "n2"), []model.Key{key("shop/a")}},
+		{"another account", pod("u2", "admin", "n2"), []model.Key{key("shop/a")}},
+	} {
+		want(t, step.name, s.Apply([]model.Event{step.event}).Replaced, step.replaced)
+	}
 }
 
 func TestTheOlderOfTwoServicesDecidesOnAPortsProtocol(t *testing.T) {
