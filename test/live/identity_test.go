@@ -131,6 +131,9 @@ func (w *world) mountedBundle() (text []byte) {
 // learnKeys lets the scan know the CA's keys, unless it is one of manifests.
 func (w *world) learnKeys() {
 	w.t.Helper()
+	if w.client == nil {
+		return
+	}
 	ca, err := w.client.CoreV1().Secrets(w.System).Get(w.t.Context(), keep.CASecret, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return

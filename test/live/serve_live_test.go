@@ -15,6 +15,7 @@ import (
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // shop is a mesh of two pods, as a person would write it for heddle serve --manifests.
@@ -54,7 +55,7 @@ data:
 
 func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	t.Parallel() // it mostly waits
-	w := &world{t: t, setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
+	w := &world{t: t, scan: secrets.New(t), setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
 	dir := w.directory()
 	socket := filepath.Join(dir, "operator.sock")
 	w.papers = w.joined(socket)

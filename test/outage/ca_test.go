@@ -24,7 +24,7 @@ func TestNothingIsSignedWithoutTheCAAndTrafficGoesOn(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: time.Minute})
 	load := m.web.load(t, some)
-	ask := m.client(certificate(t, m.keeper(), time.Hour))
+	ask := m.client(m.certificate(t, time.Hour))
 	file := filepath.Join(m.ca(), "ca.json")
 	good, err := os.ReadFile(file)
 	if err != nil {

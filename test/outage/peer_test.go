@@ -15,22 +15,26 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/service"
+	"github.com/heddle-mesh/heddle/model"
 )
 
-// authority is what signs, and who is trusted.
+// authority says who is trusted.
 type authority interface {
-	Issuer() (identity.Issuer, error)
 	Bundle() (*spiffebundle.Bundle, <-chan struct{}, error)
 }
 
 // certificate makes one of the pod web, as its sidecar has them but for its life.
-func certificate(t *testing.T, a authority, life time.Duration) *tls.Certificate {
+func (m *town) certificate(t *testing.T, life time.Duration) *tls.Certificate {
 	t.Helper()
-	issuer, err := a.Issuer()
+	pod, err := m.mesh.Load().Plane().Pod(t.Context(), model.Key{Namespace: "shop", Name: "web"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := identity.ID(domain(), "shop", "web")
+	issuer, err := m.keeper().Issuer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := identity.ID(domain(), "shop", pod.ServiceAccount)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +42,7 @@ func certificate(t *testing.T, a authority, life time.Duration) *tls.Certificate
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, err := issuer.Issue(t.Context(), identity.Request{ID: id, Key: key.Public(), Pod: "web", Lifetime: life})
+	chain, err := issuer.Issue(t.Context(), identity.Request{ID: id, Key: key.Public(), Pod: "web", PodUID: pod.UID, Lifetime: life})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func TestNoSessionIsResumedAndARevokedBundleRefusesWhoComesBack(t *testing.T) {
 		"the control plane": {m.at(2, 1).String() + ":9002", "h2", preface},
 		"the signer":        {signer.Address(), "h2", preface},
 	}
-	cert := certificate(t, m.keeper(), time.Hour) // longer than the rotation takes: it is the CA that goes
+	cert := m.certificate(t, time.Hour) // longer than the rotation takes: it is the CA that goes
 	configs := map[string]*tls.Config{}
 	for name, d := range doors {
 		c := caller(cert, d.alpn)
