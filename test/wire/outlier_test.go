@@ -15,7 +15,8 @@ func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
 	const items = "http://catalog:8080/items"
 
 	// avoided waits until 12 requests in a row, four rounds of all three pods, leave the pod out and succeed. It wants at
-	// least three failures before, and the last of them well within the second for which Envoy could hold a change back.
+	// least three failures before, and the last of them well within the second for which Envoy could hold a change back:
+	// in that time many more than eight would fail, where it is not the machine that takes it for a few requests.
 	avoided := func(t *testing.T, pod string) {
 		t.Helper()
 		failed, begun, last := 0, time.Now(), time.Now()
@@ -28,7 +29,7 @@ func TestOutlierDetectionEjectsAFailingPodAndTakesItBack(t *testing.T) {
 			last = time.Now()
 			return false
 		})
-		if took := last.Sub(begun); failed < 3 || took > 700*time.Millisecond {
+		if took := last.Sub(begun); failed < 3 || failed > 8 && took > 700*time.Millisecond {
 			t.Errorf("%d requests failed for %v before %s was ejected, want 3 and no time", failed, took, pod)
 		}
 	}
