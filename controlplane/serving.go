@@ -129,11 +129,7 @@ func (v *Serving) certify(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
 	own := service.LeafOf(v.String(), chain, bundle)
 	v.leaf.Store(&own)
-	return cert, nil
+	return identity.Pair(key, chain), nil
 }

@@ -66,11 +66,7 @@ func (s *Server) issueOwn(ctx context.Context, issuer identity.Issuer) (*tls.Cer
 	if err != nil {
 		return nil, nil, err
 	}
-	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, c := range chain {
-		cert.Certificate = append(cert.Certificate, c.Raw)
-	}
-	return cert, chain, nil
+	return identity.Pair(key, chain), chain, nil
 }
 
 func (s *Server) tlsConfig() *tls.Config {
