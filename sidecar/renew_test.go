@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,7 +144,7 @@ func TestATokenFileIsReadAtEachAttempt(t *testing.T) {
 		if c, _, _ := a.docs.current(); c == nil {
 			t.Error("with a new token there is no certificate")
 		}
-		if got := slices.Compact(s.tokens); !slices.Equal(got, []string{secretToken, "second", "third"}) {
+		if got := slices.Compact(s.shown()); !slices.Equal(got, []string{secretToken, "second", "third"}) {
 			t.Errorf("shown %q", got)
 		}
 	})
@@ -154,13 +155,14 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 		const lifetime = time.Hour
 		s := newSigner(t, "web", lifetime)
 		s.setAway(errAway)
-		joins := 0
+		var joins atomic.Int32
 		a, stop := renewing(t, s, func(o *Options) {
 			o.TokenFile, o.Join = "", func(context.Context) (Token, error) {
-				if joins++; joins == 2 {
+				n := joins.Add(1)
+				if n == 2 {
 					return Token{}, errors.New("there is no pod")
 				}
-				return NewToken(fmt.Sprint("join-", joins)), nil
+				return NewToken(fmt.Sprint("join-", n)), nil
 			}
 		})
 		defer stop()
@@ -168,11 +170,11 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 		s.setAway(nil)
 		time.Sleep(2 * lifetime)
 		synctest.Wait()
-		first, last := joins, len(s.tokens)
-		if first < 3 || slices.Contains(s.tokens, "join-2") || s.tokens[first-2] != fmt.Sprint("join-", first) {
-			t.Errorf("%d join tokens were asked for, and shown %q", first, s.tokens)
+		first, shown := int(joins.Load()), s.shown()
+		if first < 3 || slices.Contains(shown, "join-2") || shown[first-2] != fmt.Sprint("join-", first) {
+			t.Errorf("%d join tokens were asked for, and shown %q", first, shown)
 		}
-		for _, token := range s.tokens[first-1:] {
+		for _, token := range shown[first-1:] {
 			if token != "" {
 				t.Errorf("with a valid certificate it showed %q", token)
 			}
@@ -180,8 +182,8 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 		s.setAway(errAway)
 		time.Sleep(lifetime)
 		synctest.Wait()
-		if joins == first || s.tokens[last] != "" {
-			t.Errorf("the certificate has expired, and shown is %q", s.tokens[last:])
+		if later := s.shown()[len(shown):]; int(joins.Load()) == first || later[0] != "" {
+			t.Errorf("the certificate has expired, and shown is %q", later)
 		}
 		s.setAway(nil)
 		time.Sleep(longestPause)

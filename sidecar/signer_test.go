@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,13 @@ func (s *signer) asked() []time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]time.Time(nil), s.attempts...)
+}
+
+// shown gives the tokens of all attempts.
+func (s *signer) shown() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.tokens)
 }
 
 func (s *signer) SVID(ctx context.Context, token string, csr []byte) (client.SVID, error) {
