@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -26,126 +27,200 @@ type InstallOptions struct {
 	Cache    string    // default: heddle in the user's cache directory
 }
 
-// Install gives the programs, and builds them first if they are not in the cache. Their versions are those of
-// binaries/go.mod, their sources those whose checksums stand in binaries/go.sum. Of several processes that do this at
-// once one builds and the others wait. Once built, no network is needed.
+// Install gives the programs of an API server, and builds them first if they are not in the cache. Their versions are
+// those of binaries/go.mod, their sources those whose checksums stand in binaries/go.sum. Of several processes that do this
+// at once one builds and the others wait. Once built, no network is needed.
 func Install(ctx context.Context, o InstallOptions) (Binaries, error) {
-	if o.Progress == nil {
-		o.Progress = io.Discard
-	}
-	src, err := sources()
+	m, err := kubernetesModule(o)
 	if err != nil {
 		return Binaries{}, err
 	}
-	if o.Cache == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return Binaries{}, fmt.Errorf("find the cache directory: %w; set XDG_CACHE_HOME", err)
-		}
-		o.Cache = filepath.Join(user, "heddle")
-	}
-	dir := filepath.Join(o.Cache, "kubernetes", src.version+"-"+src.key)
-	b := Binaries{Etcd: filepath.Join(dir, "etcd"), APIServer: filepath.Join(dir, "kube-apiserver")}
-	if b.complete() {
-		return b, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return Binaries{}, fmt.Errorf("make the cache directory: %w", err)
-	}
-	unlock, err := filelock.Hold(ctx, filepath.Join(dir, "lock"), func() {
-		fmt.Fprintln(o.Progress, "another process is building etcd and kube-apiserver; waiting for it")
-	})
-	if err != nil {
+	programs := m.kubernetes("kube-apiserver")
+	if err := m.install(ctx, o, append(programs, m.etcd())); err != nil {
 		return Binaries{}, err
 	}
-	defer unlock()
-	if b.complete() {
-		return b, nil
+	return Binaries{Etcd: m.path("etcd"), APIServer: m.path("kube-apiserver")}, nil
+}
+
+// Programs are those of a whole cluster, by their usual names.
+type Programs struct{ folders []string }
+
+// InstallAll gives the programs of a whole cluster, kubectl and ctr among them, and builds them first as [Install] does.
+func InstallAll(ctx context.Context, o InstallOptions) (Programs, error) {
+	k, err := kubernetesModule(o)
+	if err != nil {
+		return Programs{}, err
 	}
-	for _, p := range src.programs(b) {
-		if err := p.build(ctx, src.dir, o.Progress); err != nil {
-			return Binaries{}, err
+	containerd, err := findModule(o, "containerd", "github.com/containerd/containerd/v2")
+	if err != nil {
+		return Programs{}, err
+	}
+	coredns, err := findModule(o, "coredns", "github.com/coredns/coredns")
+	if err != nil {
+		return Programs{}, err
+	}
+	programs := k.kubernetes("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+	if err := k.install(ctx, o, append(programs, k.etcd())); err != nil {
+		return Programs{}, err
+	}
+	const cmd = "github.com/containerd/containerd/v2/cmd/"
+	stamp := "-s -w -X github.com/containerd/containerd/v2/version.Version=" + containerd.version
+	if err := containerd.install(ctx, o, []program{
+		{"containerd", cmd + "containerd", stamp},
+		{"containerd-shim-runc-v2", cmd + "containerd-shim-runc-v2", stamp},
+		{"ctr", cmd + "ctr", stamp},
+	}); err != nil {
+		return Programs{}, err
+	}
+	if err := coredns.install(ctx, o, []program{{"coredns", ".", "-s -w"}}); err != nil {
+		return Programs{}, err
+	}
+	return Programs{[]string{k.cache, containerd.cache, coredns.cache}}, nil
+}
+
+// Path is where a program is.
+func (p Programs) Path(name string) string {
+	for _, dir := range p.folders {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
 	}
-	return b, nil
+	return name // to be looked for in PATH, and missed there by this name
 }
 
-func (b Binaries) complete() bool {
-	for _, path := range []string{b.Etcd, b.APIServer} {
-		if _, err := os.Stat(path); err != nil {
-			return false
-		}
+// SearchPath is a PATH with the programs first and the machine's own after.
+func (p Programs) SearchPath() string {
+	return strings.Join(append(slices.Clone(p.folders), os.Getenv("PATH")), string(filepath.ListSeparator))
+}
+
+// module pins what is built, and has a folder in the cache for it.
+type module struct {
+	dir     string // of its go.mod
+	cache   string
+	version string // of what it is for
+}
+
+func kubernetesModule(o InstallOptions) (module, error) {
+	m, err := findModule(o, "binaries", "k8s.io/kubernetes")
+	if err == nil && strings.Count(m.version, ".") != 2 {
+		err = fmt.Errorf("%s requires k8s.io/kubernetes %s, which is no release", m.dir, m.version)
 	}
-	return true
+	return m, err
 }
 
-// source is the module that pins what is built.
-type source struct {
-	dir     string
-	version string // of Kubernetes
-	key     string // of all that the binaries depend on
-}
-
-// sources finds binaries/go.mod, from whatever folder of the repository a test runs in.
-func sources() (source, error) {
+// findModule finds a folder of test/kubernetes, from whatever folder of the repository a test runs in.
+func findModule(o InstallOptions, folder, of string) (module, error) {
 	root, err := os.Getwd()
 	if err != nil {
-		return source{}, fmt.Errorf("find the repository: %w", err)
+		return module{}, fmt.Errorf("find the repository: %w", err)
 	}
 	for {
-		dir := filepath.Join(root, "test", "kubernetes", "binaries")
+		dir := filepath.Join(root, "test", "kubernetes", folder)
 		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if err == nil {
-			return sourceOf(dir, mod)
+			return newModule(o, dir, mod, of)
 		}
 		if !errors.Is(err, os.ErrNotExist) || root == filepath.Dir(root) {
-			return source{}, fmt.Errorf("find test/kubernetes/binaries/go.mod above the current folder: %w", err)
+			return module{}, fmt.Errorf("find test/kubernetes/%s/go.mod above the current folder: %w", folder, err)
 		}
 		root = filepath.Dir(root)
 	}
 }
 
-func sourceOf(dir string, mod []byte) (source, error) {
+func newModule(o InstallOptions, dir string, mod []byte, of string) (module, error) {
+	if o.Cache == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return module{}, fmt.Errorf("find the cache directory: %w; set XDG_CACHE_HOME", err)
+		}
+		o.Cache = filepath.Join(user, "heddle")
+	}
 	sum, err := os.ReadFile(filepath.Join(dir, "go.sum"))
 	if err != nil {
-		return source{}, fmt.Errorf("read the checksums of what is built: %w", err)
+		return module{}, fmt.Errorf("read the checksums of what is built: %w", err)
 	}
-	version := regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v1\.[0-9]+\.[0-9]+)`).FindSubmatch(mod)
+	version := regexp.MustCompile(`(?m)^(?:require)?\s*` + regexp.QuoteMeta(of) + ` (v[0-9.]+)`).FindSubmatch(mod)
 	if version == nil {
-		return source{}, fmt.Errorf("%s requires no k8s.io/kubernetes", filepath.Join(dir, "go.mod"))
+		return module{}, fmt.Errorf("%s requires no %s", filepath.Join(dir, "go.mod"), of)
 	}
 	h := sha256.New()
-	for _, part := range []string{string(mod), string(sum), runtime.Version(), runtime.GOOS, runtime.GOARCH} {
+	// What is built is named in this package; the module's own source is a few lines and counts too.
+	main, err := os.ReadFile(filepath.Join(dir, "main.go"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return module{}, fmt.Errorf("read what is built: %w", err)
+	}
+	for _, part := range []string{string(mod), string(sum), string(main), runtime.Version(), runtime.GOOS, runtime.GOARCH} {
 		fmt.Fprintf(h, "%d %s", len(part), part)
 	}
-	return source{dir: dir, version: string(version[1]), key: fmt.Sprintf("%x", h.Sum(nil)[:6])}, nil
-}
-
-// program is one thing to build.
-type program struct {
-	name, pkg, path string
-	ldflags         string
-}
-
-func (s source) programs(b Binaries) []program {
-	// Without these the API server calls itself v0.0.0, and clients that look at its version refuse it.
-	const version = "k8s.io/component-base/version."
-	minor := strings.Split(s.version, ".")[1]
-	return []program{
-		{"etcd", "go.etcd.io/etcd/server/v3", b.Etcd, "-s -w"},
-		{"kube-apiserver " + s.version, "k8s.io/kubernetes/cmd/kube-apiserver", b.APIServer, fmt.Sprintf(
-			"-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s", version, s.version, minor)},
+	key := fmt.Sprintf("%s-%x", version[1], h.Sum(nil)[:6])
+	name := filepath.Base(of)
+	if name == "v2" {
+		name = filepath.Base(filepath.Dir(of))
 	}
+	return module{dir: dir, version: string(version[1]), cache: filepath.Join(o.Cache, name, key)}, nil
 }
 
-func (p program) build(ctx context.Context, dir string, out io.Writer) error {
-	total, err := p.packages(ctx, dir)
+func (m module) path(name string) string { return filepath.Join(m.cache, name) }
+
+// install builds what is not in the cache.
+func (m module) install(ctx context.Context, o InstallOptions, programs []program) error {
+	if o.Progress == nil {
+		o.Progress = io.Discard
+	}
+	missing := func(p program) bool {
+		_, err := os.Stat(m.path(p.name))
+		return err != nil
+	}
+	if !slices.ContainsFunc(programs, missing) {
+		return nil
+	}
+	if err := os.MkdirAll(m.cache, 0o755); err != nil {
+		return fmt.Errorf("make the cache directory: %w", err)
+	}
+	unlock, err := filelock.Hold(ctx, filepath.Join(m.cache, "lock"), func() {
+		fmt.Fprintln(o.Progress, "another process is building programs of", m.cache+"; waiting for it")
+	})
 	if err != nil {
 		return err
 	}
-	tmp := p.path + ".new"
-	cmd := goCommand(ctx, dir, "build", "-v", "-o", tmp, "-ldflags", p.ldflags, p.pkg)
-	report := newReport(out, p.name, total)
+	defer unlock()
+	for _, p := range programs {
+		if missing(p) {
+			if err := p.build(ctx, m, o.Progress); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// program is one thing to build.
+type program struct{ name, pkg, ldflags string }
+
+func (m module) etcd() program { return program{"etcd", "go.etcd.io/etcd/server/v3", "-s -w"} }
+
+func (m module) kubernetes(names ...string) []program {
+	// Without these a program calls itself v0.0.0, and clients that look at the version of a server refuse it.
+	const version = "k8s.io/component-base/version."
+	minor := strings.Split(m.version, ".")[1]
+	stamp := fmt.Sprintf("-s -w -X %[1]sgitVersion=%[2]s -X %[1]sgitMajor=1 -X %[1]sgitMinor=%[3]s", version, m.version, minor)
+	var programs []program
+	for _, name := range names {
+		programs = append(programs, program{name, "k8s.io/kubernetes/cmd/" + name, stamp})
+	}
+	return programs
+}
+
+func (p program) build(ctx context.Context, m module, out io.Writer) error {
+	total, err := p.packages(ctx, m.dir)
+	if err != nil {
+		return err
+	}
+	path := m.path(p.name)
+	tmp := path + ".new"
+	cmd := goCommand(ctx, m.dir, "build", "-v", "-o", tmp, "-ldflags", p.ldflags, p.pkg)
+	report := newReport(out, p.name+" "+m.version, total)
 	cmd.Stderr = report
 	err = cmd.Run()
 	report.close()
@@ -153,10 +228,10 @@ func (p program) build(ctx context.Context, dir string, out io.Writer) error {
 		return fmt.Errorf("build %s: %w\n%s", p.name, err, report.tail())
 	}
 	// Renaming is atomic: whoever looks meanwhile sees no program or a whole one.
-	if err := os.Rename(tmp, p.path); err != nil {
+	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("put %s into the cache: %w", p.name, err)
 	}
-	fmt.Fprintf(out, "built %s as %s\n", p.name, p.path)
+	fmt.Fprintf(out, "built %s as %s\n", p.name, path)
 	return nil
 }
 

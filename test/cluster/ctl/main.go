@@ -1,0 +1,96 @@
+// Command ctl brings up a Kubernetes on this machine by hand, with the images of this repository in it:
+//
+//	go run ./test/cluster/ctl up        a cluster that stays until it is taken down; says its kubeconfig
+//	go run ./test/cluster/ctl load      makes the images anew and loads those into it
+//	go run ./test/cluster/ctl load x.tar
+//	go run ./test/cluster/ctl down
+//
+// See package cluster for what a cluster consists of.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/heddle-mesh/heddle/test/cluster"
+	"github.com/heddle-mesh/heddle/test/images"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "cluster:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	root := &cobra.Command{Use: "ctl", Short: "a Kubernetes on this machine, for tests", SilenceUsage: true, SilenceErrors: true}
+	name := root.PersistentFlags().String("name", "dev", "which cluster; there may be several")
+	only := root.PersistentFlags().StringSlice("images", nil, "which images, as heddle-pause,heddle-testapp (default all)")
+	root.AddCommand(
+		&cobra.Command{
+			Use: "up", Short: "start a cluster and load the images of this repository", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return up(cmd.Context(), *name, *only) },
+		},
+		&cobra.Command{
+			Use: "load [image.tar ...]", Short: "load images, by default those of this repository, made anew",
+			RunE: func(cmd *cobra.Command, tars []string) error { return load(cmd.Context(), *name, *only, tars) },
+		},
+		&cobra.Command{
+			Use: "down", Short: "end a cluster, whatever is left of it, and remove all that it made", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return cluster.Remove(cmd.Context(), *name) },
+		},
+		&cobra.Command{
+			Use: "host", Short: "say whether this machine can run a cluster", Args: cobra.NoArgs,
+			RunE: func(*cobra.Command, []string) error { return cluster.CheckHost() },
+		},
+	)
+	return root
+}
+
+func up(ctx context.Context, name string, only []string) error {
+	if err := cluster.CheckHost(); err != nil {
+		return err
+	}
+	tars, err := images.Build(ctx, images.Options{Names: full(only), Progress: os.Stdout})
+	if err != nil {
+		return err
+	}
+	_, err = cluster.Start(ctx, cluster.Options{Name: name, Images: tars, Progress: os.Stdout, Owner: cluster.Nobody})
+	return err
+}
+
+func load(ctx context.Context, name string, only, tars []string) error {
+	c, err := cluster.Find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if len(tars) == 0 {
+		if tars, err = images.Build(ctx, images.Options{Names: full(only), Progress: os.Stdout}); err != nil {
+			return err
+		}
+	}
+	if err := c.Load(ctx, tars...); err != nil {
+		return err
+	}
+	for _, tar := range tars {
+		fmt.Println("loaded", tar)
+	}
+	return nil
+}
+
+// full gives the names of images in full.
+func full(short []string) []string {
+	var names []string
+	for _, name := range short {
+		names = append(names, "docker.io/library/"+name+":test")
+	}
+	return names
+}

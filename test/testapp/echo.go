@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+)
+
+// echo is an HTTP server that always says the same, with the command line of hashicorp/http-echo. It speaks HTTP/1.1 and
+// HTTP/2 in plain text. It ends at once when it is told to: connections are not drained.
+func echo(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
+	listen := flags.String("listen", ":5678", "address and port to listen on")
+	text := flags.String("text", "", "what to say")
+	status := flags.Int("status-code", http.StatusOK, "status of each response")
+	show := flags.Bool("show-request", false, "say what was asked, as JSON, and from where")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(*status)
+		if *show {
+			describe(w, r)
+			return
+		}
+		fmt.Fprintln(w, *text) // a caller that is gone misses nothing
+	})
+	return serveHTTP(ctx, *listen, handler, out)
+}
+
+// request is what a server saw of a request.
+type request struct {
+	Method   string      `json:"method"`
+	Path     string      `json:"path"`
+	Protocol string      `json:"protocol"`
+	Host     string      `json:"host"`
+	From     string      `json:"from"` // address and port
+	Headers  http.Header `json:"headers"`
+}
+
+func describe(w io.Writer, r *http.Request) {
+	_ = json.NewEncoder(w).Encode(request{r.Method, r.URL.RequestURI(), r.Proto, r.Host, r.RemoteAddr, r.Header})
+}
+
+// serveHTTP serves until ctx ends, and closes whatever connections there are then.
+func serveHTTP(ctx context.Context, address string, handler http.Handler, out io.Writer) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", address, err)
+	}
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	fmt.Fprintln(out, "listening on", listener.Addr())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", address, err)
+	}
+	return nil
+}
