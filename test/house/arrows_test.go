@@ -25,6 +25,7 @@ func arrows() []arrow {
 		{"identity/client", []string{"identity"}},
 		{"identity/hold", []string{"identity", "identity/client"}},
 		{"kube/leader", nil},
+		{"kube/webhooks", nil},
 		{"identity/keep", []string{"identity", "kube/leader"}},
 		{"controlplane/operator", nil},
 		{"examples", nil},
