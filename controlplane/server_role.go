@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/hold"
 	"github.com/heddle-mesh/heddle/identity/service"
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/kube/leader"
 	"github.com/heddle-mesh/heddle/kube/webhooks"
 )
@@ -128,7 +129,7 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 			return fmt.Errorf("listening for what the API server asks: %w; choose another --webhooks", err)
 		}
 	}
-	holding, release := context.WithCancel(context.WithoutCancel(ctx))
+	holding, release := context.WithCancel(kube.LogLibrary(context.WithoutCancel(ctx), s.options.Plane.Log))
 	defer release()
 	group, running := errgroup.WithContext(holding)
 	serving, end := context.WithCancel(running)
