@@ -29,6 +29,9 @@ func (p *Plane) reportPolicies(changed []mesh.PolicyStatus) {
 			log.Error().Str("hash", s.Hash).Msg("policy refused: it has no effect, and there is no earlier good version")
 		}
 	}
+	if p.judged != nil {
+		p.judged.Judged(changed)
+	}
 	if len(changed) > 0 {
 		p.countProblems()
 	}

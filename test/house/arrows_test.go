@@ -31,6 +31,8 @@ func arrows() []arrow {
 		{"mesh", []string{"model", "policy"}},
 		{"translator", []string{"model"}},
 		{"kube", []string{"model", "policy"}},
+		{"admission", []string{"model", "policy", "kube"}},
+		{"writeback", []string{"model", "policy", "mesh"}},
 		{"filelock", nil},
 		{"sidecar/envoy", []string{"injector/bootstrap", "filelock"}},
 		{"observe", []string{"model"}},
