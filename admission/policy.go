@@ -69,11 +69,11 @@ func warned(p policy.Problem) *verdict {
 // judge looks at the content of a policy: at each document by itself, as heddle policy validate does, and if all are good
 // at what they meet.
 func (h handler) judge(ctx context.Context, c *corev1.ConfigMap) *verdict {
-	items, problems := policy.ParseObject(policy.Object{
+	_, problems := policy.ParseObject(policy.Object{
 		Namespace: c.Namespace, Name: c.Name, Data: c.Data, Binary: slices.Collect(maps.Keys(c.BinaryData)), System: h.System,
 	})
 	if !policy.Failed(problems) {
-		problems = h.beside(ctx, c, items, problems)
+		problems = h.beside(ctx, c, problems)
 	}
 	if policy.Failed(problems) {
 		return refusal(c, problems)
@@ -87,18 +87,19 @@ func (h handler) judge(ctx context.Context, c *corev1.ConfigMap) *verdict {
 
 // beside adds what shows only beside Services, pods and other policies. If nobody can say, the policy is judged by itself:
 // the control plane judges again before it counts, and tells in its status.
-func (h handler) beside(ctx context.Context, c *corev1.ConfigMap, items []policy.Item, problems []policy.Problem) []policy.Problem {
-	if h.Policies != nil {
-		if c.CreationTimestamp.IsZero() {
-			c.CreationTimestamp = metav1.NewTime(time.Now())
-		}
-		found, err := h.Policies.Try(ctx, kube.PolicyOf(c))
-		if err == nil {
-			return together(found, problems)
-		}
-		h.Log.Warn().Err(err).Str("policy", c.Namespace+"/"+c.Name).Msg("judged a policy by itself alone")
+func (h handler) beside(ctx context.Context, c *corev1.ConfigMap, problems []policy.Problem) []policy.Problem {
+	if h.Policies == nil {
+		return problems
 	}
-	return append(problems, policy.Together(items)...)
+	if c.CreationTimestamp.IsZero() {
+		c.CreationTimestamp = metav1.NewTime(time.Now())
+	}
+	found, err := h.Policies.Try(ctx, kube.PolicyOf(c))
+	if err != nil {
+		h.Log.Warn().Err(err).Str("policy", c.Namespace+"/"+c.Name).Msg("judged a policy by itself alone")
+		return problems
+	}
+	return together(found, problems)
 }
 
 // together puts all problems in the order of their places, each once.

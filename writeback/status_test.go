@@ -33,7 +33,7 @@ func TestAStatusSaysWhatBecameOfEachDocument(t *testing.T) {
 		reason    Reason
 		message   string
 	}{
-		"good":     {[]mesh.PolicyStatus{good("a.yaml")}, true, Accepted, "in force"},
+		"good": {[]mesh.PolicyStatus{good("a.yaml")}, true, Accepted, "in force"},
 		"a warning": {[]mesh.PolicyStatus{good("a.yaml"), warned}, true, Accepted,
 			"b.yaml:3:1: HDL1611: warning: there is no Service shop/x; mend it"},
 		"one of two is broken": {[]mesh.PolicyStatus{good("a.yaml"), broken("b.yaml", "1", problem(policy.CodeUnknown, "unknown"))}, false, Refused,
