@@ -161,21 +161,28 @@ func TestAnObjectThatCannotBeReadIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPodIsPatchedRefusedOrLeftAloneAsTheInjectorSays(t *testing.T) {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "catalog-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}
-	var at Place
-	o := func(result Injection, err error) Options {
-		return Options{Namespaces: labels{"shop": {"team": "a"}}, Injector: injectorFunc(func(p *corev1.Pod, where Place) (Injection, error) {
-			at = where
-			p.Labels = map[string]string{"changed": "in place"} // as it must not show
-			return result, err
-		})}
-	}
-	patched := pod.DeepCopy()
+// catalog is a pod, and itself with a sidecar.
+func catalog() (pod, patched *corev1.Pod) {
+	pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "catalog-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}
+	patched = pod.DeepCopy()
 	patched.Namespace, patched.Labels = "shop", map[string]string{"heddle.dev/sidecar": "true"}
 	patched.Spec.InitContainers = []corev1.Container{{Name: "heddle-proxy"}}
+	return pod, patched
+}
 
-	r := answer(t, o(Injection{Pod: patched, Warnings: []string{"hm"}}, nil), InjectPath, review(t, "pods", "Pod", pod))
+// injecting are options with an Injector that gives this, and keeps where it was asked to.
+func injecting(result Injection, err error, at *Place) Options {
+	return Options{Namespaces: labels{"shop": {"team": "a"}}, Injector: injectorFunc(func(p *corev1.Pod, where Place) (Injection, error) {
+		*at = where
+		p.Labels = map[string]string{"changed": "in place"} // as it must not show
+		return result, err
+	})}
+}
+
+func TestAPodIsPatchedAsTheInjectorSays(t *testing.T) {
+	var at Place
+	pod, patched := catalog()
+	r := answer(t, injecting(Injection{Pod: patched, Warnings: []string{"hm"}}, nil, &at), InjectPath, review(t, "pods", "Pod", pod))
 	if !r.Allowed || r.PatchType == nil || *r.PatchType != admissionv1.PatchTypeJSONPatch || r.AuditAnnotations["injection"] != "injected" {
 		t.Errorf("the answer for an injected pod is %+v", r)
 	}
@@ -196,8 +203,12 @@ func TestAPodIsPatchedRefusedOrLeftAloneAsTheInjectorSays(t *testing.T) {
 	if diff := cmp.Diff([]string{"hm"}, r.Warnings); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
+}
 
-	r = answer(t, o(Injection{Refusal: "no room; make some"}, nil), InjectPath, review(t, "pods", "Pod", pod))
+func TestAPodThatIsNotPatchedIsRefusedOrLeftAloneWithAReason(t *testing.T) {
+	pod, patched := catalog()
+	o := func(result Injection, err error) Options { return injecting(result, err, new(Place)) }
+	r := answer(t, o(Injection{Refusal: "no room; make some"}, nil), InjectPath, review(t, "pods", "Pod", pod))
 	if r.Allowed || r.Result.Code != 403 || r.Result.Message != "pod shop/catalog-* cannot have a Heddle sidecar: no room; make some" {
 		t.Errorf("the answer for a refused pod is %+v %+v", r, r.Result)
 	}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/heddle-mesh/heddle/admission"
+	patching "github.com/heddle-mesh/heddle/injector"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/test/certs"
@@ -25,7 +26,8 @@ import (
 
 // injector is the real webhook.
 func injector(client kubernetes.Interface) http.Handler {
-	return admission.NewHandler(admission.Options{Injector: sidecars{}, Namespaces: kube.NewNamespaces(client), Log: zerolog.Nop()})
+	sidecars := admission.Sidecars{Options: patching.Options{Image: "example/heddle-proxy"}}
+	return admission.NewHandler(admission.Options{Injector: sidecars, Namespaces: kube.NewNamespaces(client), Log: zerolog.Nop()})
 }
 
 // pod makes one, as a dry run if dry says so, and says what became of it.
@@ -51,7 +53,7 @@ func meshed(p *corev1.Pod) bool { return p != nil && p.Labels[model.SidecarLabel
 // sidecarsIn counts our containers.
 func sidecarsIn(p *corev1.Pod) (n int) {
 	for _, c := range p.Spec.InitContainers {
-		if c.Name == "heddle-proxy" {
+		if c.Name == patching.SidecarContainer {
 			n++
 		}
 	}
@@ -88,21 +90,22 @@ func TestTheAPIServerAsksAboutPodsThatAreToBeInTheMeshAndNoOthers(t *testing.T) 
 		asked  int64
 		meshed bool
 	}{
-		"labelled namespace":                       {pod{namespace: on}, 1, true},
-		"labelled namespace and annotated pod":     {pod{namespace: on, annotations: says("enabled")}, 1, true},
-		"labelled namespace, the pod says no":      {pod{namespace: on, annotations: says("disabled")}, 0, false},
-		"no label":                                 {pod{namespace: plain}, 0, false},
-		"no label, other annotations":              {pod{namespace: plain, annotations: map[string]string{"a": "b"}}, 0, false},
-		"no label, annotated pod":                  {pod{namespace: plain, annotations: says("enabled")}, 1, true},
-		"no label, the pod says no":                {pod{namespace: plain, annotations: says("disabled")}, 0, false},
-		"the namespace says no":                    {pod{namespace: off}, 0, false},
-		"the namespace says no, the pod yes":       {pod{namespace: off, annotations: says("enabled")}, 1, true},
-		"kube-system":                              {pod{namespace: "kube-system"}, 0, false},
-		"kube-system, annotated pod":               {pod{namespace: "kube-system", annotations: says("enabled")}, 0, false},
-		"the control plane's own":                  {pod{namespace: system}, 0, false},
-		"the control plane's own, annotated pod":   {pod{namespace: system, annotations: says("enabled")}, 0, false},
-		"a static pod":                             {pod{namespace: on, annotations: mirrored, change: onNode}, 0, false},
-		"a static pod outside labelled namespaces": {pod{namespace: plain, annotations: mirrored, change: onNode}, 0, false},
+		"labelled namespace":                        {pod{namespace: on}, 1, true},
+		"labelled namespace and annotated pod":      {pod{namespace: on, annotations: says("enabled")}, 1, true},
+		"labelled namespace, the pod says no":       {pod{namespace: on, annotations: says("disabled")}, 0, false},
+		"no label":                                  {pod{namespace: plain}, 0, false},
+		"no label, other annotations":               {pod{namespace: plain, annotations: map[string]string{"a": "b"}}, 0, false},
+		"no label, annotated pod":                   {pod{namespace: plain, annotations: says("enabled")}, 1, true},
+		"no label, the pod says no":                 {pod{namespace: plain, annotations: says("disabled")}, 0, false},
+		"the namespace says no":                     {pod{namespace: off}, 0, false},
+		"the namespace says no, the pod yes":        {pod{namespace: off, annotations: says("enabled")}, 1, true},
+		"labelled namespace, on the node's network": {pod{namespace: on, change: onNetwork}, 1, false},
+		"kube-system":                               {pod{namespace: "kube-system"}, 0, false},
+		"kube-system, annotated pod":                {pod{namespace: "kube-system", annotations: says("enabled")}, 0, false},
+		"the control plane's own":                   {pod{namespace: system}, 0, false},
+		"the control plane's own, annotated pod":    {pod{namespace: system, annotations: says("enabled")}, 0, false},
+		"a static pod":                              {pod{namespace: on, annotations: mirrored, change: onNode}, 0, false},
+		"a static pod outside labelled namespaces":  {pod{namespace: plain, annotations: mirrored, change: onNode}, 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := s.asked.Load()
@@ -120,18 +123,29 @@ func TestTheAPIServerAsksAboutPodsThatAreToBeInTheMeshAndNoOthers(t *testing.T) 
 	}
 }
 
+func onNetwork(p *corev1.Pod) { p.Spec.HostNetwork = true }
+
 // onNode is what the API server wants of a static pod.
 func onNode(p *corev1.Pod) { p.Name, p.Spec.NodeName = "static-node-1", "node-1" }
 
-func TestAMisspeltAnnotationIsRefusedWithTheRemedy(t *testing.T) {
+func TestAMisspeltValueIsRefusedWithTheRemedy(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
 	s := listen(t, ca, injector(client))
 	injection(t, client, s, ca.PEM())
 	inForce(t, client, s)
-	_, err := pod{namespace: api.Namespace(t), annotations: says("yes")}.create(t.Context(), client)
-	if err == nil || !strings.Contains(err.Error(), `heddle.dev/inject`) || !strings.Contains(err.Error(), `"yes"`) || !strings.Contains(err.Error(), "enabled") {
-		t.Errorf("the answer is %v", err)
+	wrong := labelled(t, client, "yes")
+	for where, p := range map[string]pod{
+		"annotation heddle.dev/inject":                  {namespace: api.Namespace(t), annotations: says("yes")},
+		"label heddle.dev/inject of namespace " + wrong: {namespace: wrong},
+	} {
+		_, err := p.create(t.Context(), client)
+		if want := where + `: "yes" is not understood; write enabled or disabled`; err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("the answer is %v, want one that ends with %s", err, want)
+		}
+	}
+	if _, err := (pod{namespace: wrong, annotations: says("disabled")}).create(t.Context(), client); err != nil {
+		t.Errorf("a pod there that says no: %v", err)
 	}
 }
 

@@ -31,7 +31,9 @@ func arrows() []arrow {
 		{"mesh", []string{"model", "policy"}},
 		{"translator", []string{"model"}},
 		{"kube", []string{"model", "policy"}},
-		{"admission", []string{"model", "policy", "kube"}},
+		{"injector", []string{"model", "policy"}},
+		{"injector/manifest", []string{"injector"}},
+		{"admission", []string{"model", "policy", "kube", "injector"}},
 		{"writeback", []string{"model", "policy", "mesh"}},
 		{"filelock", nil},
 		{"sidecar/envoy", []string{"injector/bootstrap", "filelock"}},
@@ -44,7 +46,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
