@@ -93,7 +93,7 @@ func (s *session) sync(ctx context.Context, key model.Key) error {
 	}
 	last := s.last[key]
 	told := last.uid == string(c.UID) && last.status == want
-	if wait := again - time.Since(last.at); told && wait > 0 {
+	if wait := s.options.Again - time.Since(last.at); told && wait > 0 {
 		s.queue.AddAfter(key, wait) // its watch is behind, or somebody undoes what we write
 		return nil
 	}

@@ -19,16 +19,15 @@ import (
 // Manager is the field manager of the annotations.
 const Manager = "heddle-status"
 
-// again is how soon the same status is written over what others have written in its place.
-const again = 30 * time.Second
-
 // Options say where a Writer writes.
 type Options struct {
 	// Client needs to list, watch and patch configmaps, and to create and patch events.
 	Client kubernetes.Interface
 	// Rate is how many ConfigMaps are written in a second, a few seconds' worth at once; default 10.
 	Rate float64
-	Log  zerolog.Logger
+	// Again is how soon the same status is written over what others have written in its place; default 30 s.
+	Again time.Duration
+	Log   zerolog.Logger
 }
 
 // Writer keeps the annotations of policy ConfigMaps at what the mesh says of them.
@@ -48,6 +47,9 @@ type Writer struct {
 func New(o Options) *Writer {
 	if o.Rate == 0 {
 		o.Rate = 10
+	}
+	if o.Again == 0 {
+		o.Again = 30 * time.Second
 	}
 	return &Writer{options: o, documents: map[model.Key]map[string]mesh.PolicyStatus{}}
 }
