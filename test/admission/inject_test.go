@@ -25,9 +25,18 @@ import (
 )
 
 // injector is the real webhook.
-func injector(client kubernetes.Interface) http.Handler {
-	sidecars := admission.Sidecars{Options: patching.Options{Image: "example/heddle-proxy"}}
-	return admission.NewHandler(admission.Options{Injector: sidecars, Namespaces: kube.NewNamespaces(client), Log: zerolog.Nop()})
+func injector(t testing.TB, client kubernetes.Interface) http.Handler {
+	t.Helper()
+	return admission.NewHandler(admission.Options{Injector: sidecars(t), Namespaces: kube.NewNamespaces(client), Log: zerolog.Nop()})
+}
+
+func sidecars(t testing.TB) *admission.Sidecars {
+	t.Helper()
+	s, err := admission.NewSidecars(patching.Options{Image: "example/heddle-proxy"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // pod makes one, as a dry run if dry says so, and says what became of it.
@@ -77,7 +86,7 @@ func says(value string) map[string]string { return map[string]string{"heddle.dev
 func TestTheAPIServerAsksAboutPodsThatAreToBeInTheMeshAndNoOthers(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
-	s := listen(t, ca, injector(client))
+	s := listen(t, ca, injector(t, client))
 	injection(t, client, s, ca.PEM())
 	inForce(t, client, s)
 	plain, on, off, system := api.Namespace(t), labelled(t, client, "enabled"), labelled(t, client, "disabled"), home(t, client)
@@ -131,7 +140,7 @@ func onNode(p *corev1.Pod) { p.Name, p.Spec.NodeName = "static-node-1", "node-1"
 func TestAMisspeltValueIsRefusedWithTheRemedy(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
-	s := listen(t, ca, injector(client))
+	s := listen(t, ca, injector(t, client))
 	injection(t, client, s, ca.PEM())
 	inForce(t, client, s)
 	wrong := labelled(t, client, "yes")
@@ -152,7 +161,7 @@ func TestAMisspeltValueIsRefusedWithTheRemedy(t *testing.T) {
 func TestWithTheWebhookDownPodsOfTheMeshAreRefusedAndAllOthersStart(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
-	s := listen(t, ca, injector(client))
+	s := listen(t, ca, injector(t, client))
 	injection(t, client, s, ca.PEM())
 	inForce(t, client, s)
 	plain, on := api.Namespace(t), labelled(t, client, "enabled")
@@ -178,7 +187,7 @@ func TestWithTheWebhookDownPodsOfTheMeshAreRefusedAndAllOthersStart(t *testing.T
 func TestWithFailurePolicyIgnoreAPodStartsWithoutASidecarWhileTheWebhookIsDown(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
-	s := listen(t, ca, injector(client))
+	s := listen(t, ca, injector(t, client))
 	ignore := admissionregistrationv1.Ignore
 	injection(t, client, s, ca.PEM(), func(w *admissionregistrationv1.MutatingWebhook) { w.FailurePolicy = &ignore })
 	inForce(t, client, s)
@@ -196,7 +205,7 @@ func TestAWebhookThatDoesNotAnswerIsGivenUpAfterItsTimeout(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
 	var slow atomic.Bool
-	h := injector(client)
+	h := injector(t, client)
 	s := listen(t, ca, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if slow.Load() {
 			<-r.Context().Done()
@@ -219,7 +228,7 @@ func TestAWebhookThatDoesNotAnswerIsGivenUpAfterItsTimeout(t *testing.T) {
 func TestAPodThatOthersChangeAfterwardsGetsOneSidecar(t *testing.T) {
 	client := api.Client(t)
 	ca := certs.New(t)
-	ours := injector(client)
+	ours := injector(t, client)
 	s := listen(t, ca, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/later" {
 			later(w, r)
@@ -274,7 +283,7 @@ func later(w http.ResponseWriter, r *http.Request) {
 func TestNoPodFailsWhileTheWebhooksMoveToAnotherCA(t *testing.T) {
 	client := api.Client(t)
 	before, after := certs.New(t), certs.New(t)
-	s := listen(t, before, injector(client))
+	s := listen(t, before, injector(t, client))
 	injection(t, client, s, before.PEM())
 	inForce(t, client, s)
 	on := labelled(t, client, "enabled")
@@ -334,7 +343,7 @@ func trust(t testing.TB, client kubernetes.Interface, bundle []byte) {
 // the one that it is about: the API server takes them in order.
 func knows(t testing.TB, client kubernetes.Interface, s *hooks, ca *certs.CA) {
 	t.Helper()
-	probe := listen(t, ca, injector(client))
+	probe := listen(t, ca, injector(t, client))
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{}
 	document(t, "webhooks.yaml", 0, c)
 	c.Name = "probe-" + strings.TrimPrefix(s.address, "https://localhost:")

@@ -12,9 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/heddle-mesh/heddle/admission"
 	"github.com/heddle-mesh/heddle/controlplane"
-	patching "github.com/heddle-mesh/heddle/injector"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/kube/leader"
 	"github.com/heddle-mesh/heddle/test/certs"
@@ -54,7 +52,7 @@ func run(t testing.TB, name, leases string) *replica {
 	own, _ := clientOf(t, writer)
 	r := &replica{Plane: controlplane.New(controlplane.Options{Source: cluster, Door: controlplane.Door{Listener: l, TLS: certs.New(t).Server()}, Log: log})}
 	r.Webhooks = controlplane.NewWebhooks(r.Plane, controlplane.WebhookOptions{
-		Client: own, Injector: admission.Sidecars{Options: patching.Options{Image: "example/heddle-proxy"}},
+		Client: own, Injector: sidecars(t),
 	})
 	r.elector, err = leader.New(leader.Options{Leases: api.Client(t).CoordinationV1(), Namespace: leases, Name: leader.Writer, Identity: name, Log: log})
 	if err != nil {

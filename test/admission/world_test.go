@@ -49,7 +49,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 type hooks struct {
 	address string
 	asked   atomic.Int64 // requests so far
-	calls   sync.Map     // name of the pod: *atomic.Int64
 	current atomic.Pointer[tls.Certificate]
 	server  *http.Server
 	ended   chan error
