@@ -1,7 +1,6 @@
 package injector
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -83,15 +82,10 @@ func refuse(pod *corev1.Pod, o Options) []Refusal {
 }
 
 func refuseNamespace(ns Namespace) []Refusal {
-	level := ns.Labels[podSecurityEnforce]
-	if level == "" || level == "privileged" {
-		return nil
+	if err := CheckNamespace(ns); err != nil {
+		return []Refusal{{err.Reason, err.Remedy + ", " + leaveOut}}
 	}
-	return []Refusal{{
-		fmt.Sprintf("namespace %s enforces the Pod Security Standard %q, which forbids NET_ADMIN, and the container %s needs it to redirect traffic",
-			ns.Name, level, InitContainer),
-		fmt.Sprintf("kubectl label namespace %s %s=privileged --overwrite, %s", ns.Name, podSecurityEnforce, leaveOut),
-	}}
+	return nil
 }
 
 // refuseNames looks for things that have the names of ours.
@@ -233,10 +227,15 @@ func allEqual(r corev1.ResourceRequirements) bool {
 	return true
 }
 
-// CheckNamespace says why pods with a sidecar cannot start in a namespace, if so: its Pod Security forbids them.
-func CheckNamespace(ns Namespace) error {
-	if refusals := refuseNamespace(ns); len(refusals) > 0 {
-		return errors.New(refusals[0].String())
+// CheckNamespace says why no pod with a sidecar can start in a namespace, if so: its Pod Security forbids them.
+func CheckNamespace(ns Namespace) *Refusal {
+	level := ns.Labels[podSecurityEnforce]
+	if level == "" || level == "privileged" {
+		return nil
 	}
-	return nil
+	return &Refusal{
+		fmt.Sprintf("namespace %s enforces the Pod Security Standard %q, which forbids NET_ADMIN, and the container %s needs it to redirect traffic",
+			ns.Name, level, InitContainer),
+		fmt.Sprintf("kubectl label namespace %s %s=privileged --overwrite", ns.Name, podSecurityEnforce),
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -57,8 +58,12 @@ func Parse(name string, data []byte) (*File, error) {
 	if f.documents, err = nodes(data); err != nil {
 		return nil, fmt.Errorf("%s: not YAML: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
-	if _, err := values(f.documents); err != nil {
+	all, err := values(f.documents)
+	if err != nil {
 		return nil, fmt.Errorf("%s: not a manifest: %s", name, oneLine(err))
+	}
+	if hasOtherKeys(all) {
+		return nil, fmt.Errorf("%s: not a manifest: a key is no text; put it in quotes", name)
 	}
 	for _, d := range f.documents {
 		if root := (entry{value: d.Content[0]}); !root.isNull() {
@@ -68,6 +73,23 @@ func Parse(name string, data []byte) (*File, error) {
 		}
 	}
 	return f, nil
+}
+
+// hasOtherKeys says whether some mapping has a key that is no text, which JSON and so Kubernetes do not know.
+func hasOtherKeys(v any) bool {
+	switch v := v.(type) {
+	case map[any]any:
+		return true
+	case map[string]any:
+		for _, value := range v {
+			if hasOtherKeys(value) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, hasOtherKeys)
+	}
+	return false
 }
 
 // oneLine is what the YAML library says, as part of a sentence.
@@ -131,7 +153,14 @@ func (f *File) change(do func(object) (Report, error), mean func(bag map[string]
 	}
 	for _, o := range f.objects {
 		r, err := do(o)
-		if err != nil {
+		var refused refusedFor
+		switch {
+		case errors.As(err, &refused):
+			for _, one := range refused.Unwrap() {
+				failed = append(failed, fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, one))
+			}
+			continue
+		case err != nil:
 			failed = append(failed, fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, err))
 			continue
 		}

@@ -54,10 +54,7 @@ func (t *text) graft(holder entry, field string) error {
 	keys := []string{"metadata", field, injector.InjectKey}
 	for depth := range keys {
 		missing := keys[depth:]
-		add := levels * origin(max(0, len(missing)-2)) // at metadata
-		if depth == 0 {
-			add = 0 // the holder is never empty
-		}
+		add := levels * origin(len(missing)-1) // the holder is never empty, so this is for metadata
 		switch {
 		case at.isNull():
 			return t.fillNull(at, missing, add)

@@ -39,6 +39,19 @@ func (n Namespaces) of(name string) injector.Namespace {
 	return injector.Namespace{Name: name, Labels: labels}
 }
 
+// refusedFor is an error with all that stands against a sidecar.
+type refusedFor []injector.Refusal
+
+func (r refusedFor) Error() string { return errors.Join(r.Unwrap()...).Error() }
+
+func (r refusedFor) Unwrap() []error {
+	var all []error
+	for _, refusal := range r {
+		all = append(all, errors.New(refusal.String()))
+	}
+	return all
+}
+
 // Options say what a text does not.
 type Options struct {
 	Namespace  string // of objects that name none
@@ -72,7 +85,7 @@ func (f *File) inject(o object, op Options) (Report, error) {
 	r.Warnings = got.Warnings
 	switch _, already := o.asked(holder); {
 	case got.Outcome == injector.Refused:
-		return r, errors.New(got.Message())
+		return r, refusedFor(got.Refusals)
 	case got.Outcome == injector.LeftAlone:
 		r.Change, r.Reason = Skipped, got.Reason
 		return r, nil
@@ -103,16 +116,17 @@ func (f *File) injectNamespace(o object, r Report, ns Namespaces) (Report, error
 		return r, nil
 	case labelled && value != injector.Enabled:
 		return r, fmt.Errorf("label %s: %q is not understood; write %s or %s", injector.InjectKey, value, injector.Enabled, injector.Disabled)
-	case labelled:
-		return r, injector.CheckNamespace(ns.of(r.Name))
 	}
 	metadata, _ := o.get("metadata")
 	annotations, _ := metadata.get("annotations")
-	if _, ok := annotations.get(injector.InjectKey); ok {
-		return r, fmt.Errorf("on a namespace %s is a label, and it is an annotation here, which has no effect; remove the annotation", injector.InjectKey)
+	if value, ok := annotations.get(injector.InjectKey); ok {
+		return r, fmt.Errorf("annotation %s: %q has no effect, on a namespace it is a label; remove the annotation", injector.InjectKey, value.value.Value)
 	}
-	if err := injector.CheckNamespace(ns.of(r.Name)); err != nil {
-		return r, err
+	if refusal := injector.CheckNamespace(ns.of(r.Name)); refusal != nil {
+		return r, refusedFor{*refusal}
+	}
+	if _, labelled := o.asked(o.entry); labelled {
+		return r, nil
 	}
 	r.Change = Changed
 	return r, f.text.graft(o.entry, o.field())

@@ -109,6 +109,9 @@ func (o object) holder() (entry, error) {
 		}
 		at = next
 	}
+	if _, ok := at.get("spec"); !ok && !o.isNamespace() {
+		return entry{}, fmt.Errorf("no %s: nothing says what the pods are", strings.Join(append(path[:len(path):len(path)], "spec"), "."))
+	}
 	return at, nil
 }
 
@@ -146,7 +149,9 @@ func (o object) mean(document any, change func(map[string]any)) {
 	for _, key := range append(path[:len(path):len(path)], "metadata", o.field()) {
 		at = child(at, key)
 	}
-	change(at.(map[string]any))
+	if m, ok := at.(map[string]any); ok { // if not, the outcome differs from what is meant
+		change(m)
+	}
 }
 
 // child gives the value of a key, which becomes a mapping if there is none.

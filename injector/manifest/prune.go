@@ -27,12 +27,12 @@ func (t *text) prune(holder entry, field string) error {
 		return err
 	}
 	switch {
-	case o > inTilde && metadata.len() == 1:
+	case o > inTilde && metadata.len() == 1 && fits(metadata, o-levels):
 		if end, err = t.close(bag, end); err != nil {
 			return err
 		}
 		return t.restore(metadata, end, o-levels)
-	case o > grown && o <= inTilde:
+	case o > grown && o <= inTilde && fits(bag, o):
 		return t.restore(bag, end, o)
 	}
 	if end, err = t.close(bag, end); err != nil {
@@ -46,6 +46,9 @@ func (t *text) prune(holder entry, field string) error {
 	}
 	return t.remove(metadata, end)
 }
+
+// fits says whether graft would have written a mapping of that origin this way. Somebody may have changed the blanks.
+func fits(e entry, o origin) bool { return e.isFlow() == (o != inNothing) }
 
 // originOf counts the blanks before our value.
 func (t *text) originOf(ours entry) (origin, error) {
