@@ -109,6 +109,7 @@ type Plane struct {
 	registry  *prometheus.Registry
 	metrics   *metrics
 	signals   *observe.Observer
+	judged    judged // nil: nobody hears what became of policies; set before Run
 
 	batches  chan batch
 	calls    chan func()

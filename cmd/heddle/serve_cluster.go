@@ -65,10 +65,14 @@ func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, cl
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: o, Client: client, Identity: host, Sidecars: cmp.Or(f.sidecars, ":15010"),
 		Signer:    cmp.Or(f.signer, "heddle-signer."+o.Namespace+".svc:15012"),
-		TokenFile: f.tokenFile, BundleFile: f.bundleFile,
+		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address,
 	})
 	if err != nil {
 		return err
 	}
-	return s.Run(ctx, controlplane.Additions{})
+	additions, err := f.webhooks.additions(s.Plane(), client, o)
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx, additions)
 }

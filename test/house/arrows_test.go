@@ -33,6 +33,10 @@ func arrows() []arrow {
 		{"mesh", []string{"model", "policy"}},
 		{"translator", []string{"model"}},
 		{"kube", []string{"model", "policy"}},
+		{"injector", []string{"model", "policy"}},
+		{"injector/manifest", []string{"injector"}},
+		{"admission", []string{"model", "policy", "kube", "injector"}},
+		{"writeback", []string{"model", "policy", "mesh"}},
 		{"filelock", nil},
 		{"sidecar/envoy", []string{"injector/bootstrap", "filelock"}},
 		{"observe", []string{"model"}},
@@ -44,7 +48,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"admission", "controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
