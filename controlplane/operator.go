@@ -28,11 +28,11 @@ import (
 //	POST /v1/abort     turn a rotation back
 //	POST /v1/recover   give up a CA that is gone, so that a new root is made
 type Operator struct {
-	plane  *Plane
+	plane  *Plane // nil: the signer is alone
 	signer *Signer
 }
 
-// NewOperator makes what answers for a control plane and its signer.
+// NewOperator makes what answers for a control plane and its signer; without p for a signer alone.
 func NewOperator(p *Plane, s *Signer) *Operator { return &Operator{p, s} }
 
 // maxOrder bounds what an operator sends, in bytes.
@@ -88,6 +88,9 @@ func (o *Operator) joining(ctx context.Context, name string) (operator.Join, err
 	key, ok := podNamed(name)
 	if !ok {
 		return operator.Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
+	}
+	if o.plane == nil {
+		return operator.Join{}, errNoJoin(key)
 	}
 	o.signer.await(ctx)
 	pod, err := o.plane.Pod(ctx, key)

@@ -69,7 +69,7 @@ func (r Replica) Run(ctx context.Context) error {
 	signer, err := NewClusterSigner(SignerOptions{
 		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime,
 		Registry: r.Plane.Registry, Log: r.Plane.Log,
-	}, ClusterOptions{r.Client, r.CA, r.Identity})
+	}, ClusterOptions{Client: r.Client, CA: r.CA, Identity: r.Identity})
 	if err != nil {
 		return err
 	}

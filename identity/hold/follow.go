@@ -1,12 +1,13 @@
-package sidecar
+package hold
 
 import (
 	"context"
 	"math/rand/v2"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
 	"github.com/heddle-mesh/heddle/identity"
-	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
 const (
@@ -19,14 +20,14 @@ const (
 
 // watchFile reads the bundle in the file whenever that changes. Looking at a few kilobytes now and then sees every kind of
 // replacement, that of a ConfigMap by symbolic links included.
-func (a *Agent) watchFile(ctx context.Context) error {
+func (h *Holder) watchFile(ctx context.Context) error {
 	tick := time.NewTicker(fileInterval)
 	defer tick.Stop()
 	for {
-		took, err := a.docs.readFile()
-		a.health.file.hear(err)
+		took, err := h.docs.readFile()
+		h.health.file.hear(err)
 		if took {
-			a.sayBundle("file")
+			h.sayBundle("file")
 		}
 		select {
 		case <-tick.C:
@@ -36,23 +37,23 @@ func (a *Agent) watchFile(ctx context.Context) error {
 	}
 }
 
-func (a *Agent) sayBundle(from string) {
-	_, b, _ := a.docs.current()
-	a.o.Log.Info().Str("fingerprint", identity.Fingerprint(b)).Int("authorities", len(b.X509Authorities())).Str("from", from).
+func (h *Holder) sayBundle(from string) {
+	_, b, _ := h.docs.current()
+	h.o.Log.Info().Str("fingerprint", identity.Fingerprint(b)).Int("authorities", len(b.X509Authorities())).Str("from", from).
 		Msg("trust bundle changed")
 }
 
 // followBundle asks the signer for each new bundle and tells it which one is in use here. The signer withdraws an old CA
 // only when all have taken the new one, so what is in use is reported at once when it changes.
-func (a *Agent) followBundle(ctx context.Context) error {
+func (h *Holder) followBundle(ctx context.Context) error {
 	failures := 0
-	for a.docs.wait(ctx) {
+	for h.docs.wait(ctx) {
 		began := time.Now()
-		err := a.poll(ctx)
+		err := h.poll(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		a.health.bundle.hear(err)
+		h.health.bundle.hear(err)
 		var wait time.Duration
 		if err == nil {
 			failures = 0
@@ -78,30 +79,33 @@ func pause(failures int, chance float64) time.Duration {
 }
 
 // poll asks once. It returns early, without an error, when there is something new to report.
-func (a *Agent) poll(ctx context.Context) error {
+func (h *Holder) poll(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	shown, b, _ := a.docs.current()
-	after, taken := identity.Fingerprint(b), a.taken()
+	shown, b, _ := h.docs.current()
+	use := h.o.InUse
+	after, taken := identity.Fingerprint(b), use.Bundle()
 	news := make(chan struct{})
 	go func() { // ends with ctx, which ends when poll returns
 		for {
-			c, _, documents := a.docs.current()
-			secrets := a.sds.Changed()
-			if a.taken() != taken || c != shown && a.uses(c) {
+			c, _, documents := h.docs.current()
+			changed := use.Changed()
+			// The signer waits with a rotation for the report of the certificate in use, which is that of the connection
+			// that asks.
+			if use.Bundle() != taken || c != shown && use.Certificate() == c.Version() {
 				close(news)
 				stop()
 				return
 			}
 			select {
 			case <-documents:
-			case <-secrets:
+			case <-changed:
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	got, err := a.signer.Bundle(ctx, after, taken)
+	got, err := h.signer.Bundle(ctx, after, taken)
 	select {
 	case <-news:
 		if err != nil {
@@ -112,25 +116,23 @@ func (a *Agent) poll(ctx context.Context) error {
 	if err != nil || got == nil {
 		return err
 	}
-	took, err := a.docs.takeBundle(got)
+	took, err := h.docs.takeBundle(got)
 	if took {
-		a.sayBundle("signer")
+		h.sayBundle("signer")
 	}
 	return err
 }
 
-// uses says whether a certificate is in use here. The signer waits with a rotation for the report of that, which is the
-// certificate of the connection that asks.
-func (a *Agent) uses(c *certificate) bool {
-	return a.o.Proxy == nil || a.sds.Taken(bootstrap.CertificateSecret) == c.version()
+func fingerprintOf(b *spiffebundle.Bundle) string {
+	if b == nil {
+		return ""
+	}
+	return identity.Fingerprint(b)
 }
 
-// taken is the fingerprint of the bundle that is in use here: what Envoy has accepted, or without an Envoy what the
-// agent itself goes by.
-func (a *Agent) taken() string {
-	if a.o.Proxy != nil {
-		return a.sds.Taken(bootstrap.BundleSecret)
+func versionOf(c *Certificate) string {
+	if c == nil {
+		return ""
 	}
-	_, b, _ := a.docs.current()
-	return identity.Fingerprint(b)
+	return c.Version()
 }

@@ -1,4 +1,4 @@
-package sidecar
+package hold
 
 import (
 	"crypto"
@@ -62,27 +62,41 @@ func (k key) pkcs8() ([]byte, error) { return x509.MarshalPKCS8PrivateKey(k.priv
 func (k key) pem() ([]byte, error) {
 	der, err := k.pkcs8()
 	if err != nil {
-		return nil, fmt.Errorf("write the private key for Envoy: %w", err)
+		return nil, fmt.Errorf("write the private key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// certificate is an X.509 SVID with its key.
-type certificate struct {
+// Certificate is an X.509 SVID with its key, which cannot be printed.
+type Certificate struct {
 	id    spiffeid.ID
 	chain []*x509.Certificate // the leaf first
 	key   key
 }
 
-func (c *certificate) expires() time.Time { return c.chain[0].NotAfter }
+// ID is whose it is.
+func (c *Certificate) ID() spiffeid.ID { return c.id }
 
-// version names the certificate: the SHA-256 of the leaf, in hex.
-func (c *certificate) version() string {
+// Chain has the leaf first.
+func (c *Certificate) Chain() []*x509.Certificate { return c.chain }
+
+// PKCS8 is the private key in DER. It must go to nobody but those for whom it is, and nowhere in writing.
+func (c *Certificate) PKCS8() ([]byte, error) { return c.key.pkcs8() }
+
+// KeyPEM is the private key in PEM; the same holds for it.
+func (c *Certificate) KeyPEM() ([]byte, error) { return c.key.pem() }
+
+// Expires is when the leaf does.
+func (c *Certificate) Expires() time.Time { return c.chain[0].NotAfter }
+
+// Version names the certificate: the SHA-256 of the leaf, in hex.
+func (c *Certificate) Version() string {
 	sum := sha256.Sum256(c.chain[0].Raw)
 	return hex.EncodeToString(sum[:])
 }
 
-func (c *certificate) tls() *tls.Certificate {
+// TLS is the certificate as connections show it.
+func (c *Certificate) TLS() *tls.Certificate {
 	out := &tls.Certificate{PrivateKey: c.key, Leaf: c.chain[0]}
 	for _, cert := range c.chain {
 		out.Certificate = append(out.Certificate, cert.Raw)
@@ -91,7 +105,7 @@ func (c *certificate) tls() *tls.Certificate {
 }
 
 // trustedBy says whether peers with this bundle accept the certificate now.
-func (c *certificate) trustedBy(b *spiffebundle.Bundle) bool {
+func (c *Certificate) trustedBy(b *spiffebundle.Bundle) bool {
 	_, err := identity.VerifyLeaf(c.chain, b, time.Now())
 	return err == nil
 }

@@ -1,4 +1,4 @@
-package sidecar
+package hold
 
 import (
 	"bytes"
@@ -17,20 +17,14 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 )
 
-// Trust is what a connection to the signer is made with. Both rotate, so they are asked for each time.
-type Trust interface {
-	Bundle() (*spiffebundle.Bundle, error)
-	Certificate() *tls.Certificate // nil: none yet
-}
-
-// documents are the certificate and the trust bundle that the agent holds.
+// documents are the certificate and the trust bundle that are held.
 type documents struct {
 	id      spiffeid.ID
 	file    string
-	publish func(*certificate, *spiffebundle.Bundle) error // called in order, one at a time
+	publish func(*Certificate, *spiffebundle.Bundle) error // called in order, one at a time
 
 	mu      sync.Mutex
-	cert    *certificate
+	cert    *Certificate
 	bundle  *spiffebundle.Bundle
 	signed  bool                 // the bundle is from the signer, no more from the file
 	mounted *spiffebundle.Bundle // what the file has come to hold since then; nil: nothing new
@@ -40,12 +34,12 @@ type documents struct {
 
 var _ Trust = (*documents)(nil)
 
-func newDocuments(id spiffeid.ID, file string, publish func(*certificate, *spiffebundle.Bundle) error) *documents {
+func newDocuments(id spiffeid.ID, file string, publish func(*Certificate, *spiffebundle.Bundle) error) *documents {
 	return &documents{id: id, file: file, publish: publish, changed: make(chan struct{})}
 }
 
 // current gives what there is, nil for what there is not, and a channel that is closed when that changes.
-func (d *documents) current() (*certificate, *spiffebundle.Bundle, <-chan struct{}) {
+func (d *documents) current() (*Certificate, *spiffebundle.Bundle, <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cert, d.bundle, d.changed
@@ -68,7 +62,7 @@ func (d *documents) wait(ctx context.Context) bool {
 
 // takeCertificate replaces the certificate, and the bundle by the one that came with it, unless there is a newer one. What
 // does not fit together is refused before anybody sees it: Envoy would refuse it as well, and every bundle after it.
-func (d *documents) takeCertificate(c *certificate, b *spiffebundle.Bundle) error {
+func (d *documents) takeCertificate(c *Certificate, b *spiffebundle.Bundle) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.signed && older(b, d.bundle) {
@@ -183,7 +177,7 @@ func (d *documents) Certificate() *tls.Certificate {
 	if c == nil {
 		return nil
 	}
-	return c.tls()
+	return c.TLS()
 }
 
 // tls is mutual TLS with one peer and nobody else. Every connection is verified, because none is resumed.
@@ -196,7 +190,7 @@ func (d *documents) tls(peer spiffeid.ID) *tls.Config {
 			if c := d.Certificate(); c != nil {
 				return c, nil
 			}
-			return nil, errors.New("this pod has no certificate yet; /readyz of the agent says why")
+			return nil, errors.New("this pod has no certificate yet; /readyz says why")
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
 			b, err := d.held()

@@ -1,4 +1,4 @@
-package sidecar
+package hold
 
 import (
 	"bytes"
@@ -16,27 +16,30 @@ import (
 // maxToken is the size of the longest token that is read from a file, in bytes.
 const maxToken = 64 << 10
 
-// renew keeps the certificate current. It never gives up.
-func (a *Agent) renew(ctx context.Context) error {
-	renewer := identity.NewRenewer(identity.RenewerOptions{
-		Fetch: a.attempt,
+// newRenewer keeps the certificate current. It never gives up.
+func (h *Holder) newRenewer() *identity.Renewer {
+	return identity.NewRenewer(identity.RenewerOptions{
+		Fetch: h.attempt,
 		Use: func(c *tls.Certificate) {
-			a.health.certificate.hear(nil)
-			a.o.Log.Info().Stringer("id", a.o.ID).Time("expires", c.Leaf.NotAfter).Msg("certificate obtained")
+			h.health.certificate.hear(nil)
+			h.o.Log.Info().Stringer("id", h.o.ID).Time("expires", c.Leaf.NotAfter).Msg("certificate obtained")
 		},
-		Failed: func(err error, _ time.Duration) { a.health.certificate.hear(err) },
+		Failed: func(err error, _ time.Duration) { h.health.certificate.hear(err) },
 	})
+}
+
+func (h *Holder) renew(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return renewer.Run(ctx) })
-	group.Go(func() error { return a.watchTrust(ctx, renewer) })
+	group.Go(func() error { return h.renewer.Run(ctx) })
+	group.Go(func() error { return h.watchTrust(ctx, h.renewer) })
 	return group.Wait()
 }
 
 // watchTrust asks for a new certificate when a bundle comes that does not trust the present one: the CA that signed it was
 // withdrawn, and peers refuse it.
-func (a *Agent) watchTrust(ctx context.Context, r *identity.Renewer) error {
+func (h *Holder) watchTrust(ctx context.Context, r *identity.Renewer) error {
 	for {
-		c, b, changed := a.docs.current()
+		c, b, changed := h.docs.current()
 		if c != nil && !c.trustedBy(b) && left(c) > 0 {
 			r.Renew()
 		}
@@ -49,11 +52,11 @@ func (a *Agent) watchTrust(ctx context.Context, r *identity.Renewer) error {
 }
 
 // left is how long the certificate can still be used.
-func left(c *certificate) time.Duration { return time.Until(c.expires()) }
+func left(c *Certificate) time.Duration { return time.Until(c.Expires()) }
 
 // attempt asks for a certificate once.
-func (a *Agent) attempt(ctx context.Context) (*tls.Certificate, error) {
-	token, err := a.token(ctx)
+func (h *Holder) attempt(ctx context.Context) (*tls.Certificate, error) {
+	token, err := h.token(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -65,39 +68,42 @@ func (a *Agent) attempt(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, err := a.signer.SVID(ctx, token, csr)
+	got, err := h.signer.SVID(ctx, token, csr)
 	switch {
 	case err != nil:
 		return nil, err
 	case len(got.Chain) == 0 || got.Bundle == nil:
 		return nil, errors.New("the signer's answer lacks the certificate or the trust bundle")
 	}
-	c := &certificate{id: a.o.ID, chain: got.Chain, key: k}
-	return c.tls(), a.docs.takeCertificate(c, got.Bundle)
+	if err := h.o.With(ctx, token); err != nil {
+		return nil, err
+	}
+	c := &Certificate{id: h.o.ID, chain: got.Chain, key: k}
+	return c.TLS(), h.docs.takeCertificate(c, got.Bundle)
 }
 
 // token gives what the next attempt shows; "": the certificate. A file is read each time, because Kubernetes replaces
 // it; a join token is good once, so there is another one for each time when no certificate is valid.
-func (a *Agent) token(ctx context.Context) (string, error) {
-	if a.o.TokenFile == "" {
-		return a.joinToken(ctx)
+func (h *Holder) token(ctx context.Context) (string, error) {
+	if h.o.TokenFile == "" {
+		return h.joinToken(ctx)
 	}
-	text, err := readSmall(a.o.TokenFile, maxToken)
+	text, err := readSmall(h.o.TokenFile, maxToken)
 	if err != nil {
 		return "", fmt.Errorf("read the token to show to the signer: %w", err)
 	}
 	token := string(bytes.TrimSpace(text))
 	if token == "" {
-		return "", fmt.Errorf("read the token to show to the signer: %s is empty", a.o.TokenFile)
+		return "", fmt.Errorf("read the token to show to the signer: %s is empty", h.o.TokenFile)
 	}
 	return token, nil
 }
 
-func (a *Agent) joinToken(ctx context.Context) (string, error) {
-	if c, _, _ := a.docs.current(); c != nil && left(c) > 0 {
+func (h *Holder) joinToken(ctx context.Context) (string, error) {
+	if c, _, _ := h.docs.current(); c != nil && left(c) > 0 {
 		return "", nil
 	}
-	token, err := a.o.Join(ctx)
+	token, err := h.o.Join(ctx)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("get a join token: %w", err)

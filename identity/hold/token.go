@@ -1,4 +1,4 @@
-package sidecar
+package hold
 
 import (
 	"crypto/subtle"

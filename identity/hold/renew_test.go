@@ -1,4 +1,4 @@
-package sidecar
+package hold
 
 import (
 	"context"
@@ -14,23 +14,24 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/test/signers"
 )
 
 // longestPause between two attempts, see [identity.Renewer].
 const longestPause = 30 * time.Second
 
-// renewing runs only the renewal of an agent, on a clock that jumps. The function that it gives ends it.
-func renewing(t *testing.T, s *signer, change func(*Options)) (a *Agent, stop func()) {
+// renewing runs only the renewal of a holder, on a clock that jumps. The function that it gives ends it.
+func renewing(t *testing.T, s *signers.Signer, change func(*Options)) (h *Holder, stop func()) {
 	t.Helper()
 	o := options(t, s, t.TempDir())
 	if change != nil {
 		change(&o)
 	}
-	a = must(New(o))
+	h = must(New(o))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- a.renew(ctx) }()
-	return a, func() {
+	go func() { ended <- h.renew(ctx) }()
+	return h, func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -45,7 +46,7 @@ func TestACertificateIsRenewedAtHalfOfItsLifeGiveOrTakeATenth(t *testing.T) {
 		_, stop := renewing(t, s, nil)
 		defer stop()
 		time.Sleep(20 * lifetime)
-		asked := s.asked()
+		asked := s.Asked()
 		if len(asked) < 33 {
 			t.Fatalf("asked %d times in 20 lifetimes", len(asked))
 		}
@@ -61,13 +62,13 @@ func TestACertificateIsRenewedAtHalfOfItsLifeGiveOrTakeATenth(t *testing.T) {
 func TestEveryCertificateHasANewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t, "web", time.Hour)
-		a, stop := renewing(t, s, nil)
+		h, stop := renewing(t, s, nil)
 		defer stop()
 		keys := map[string]bool{}
 		for i := range 3 {
 			time.Sleep(time.Duration(i) * 40 * time.Minute)
 			synctest.Wait()
-			c, _, _ := a.docs.current()
+			c, _, _ := h.docs.current()
 			keys[string(must(c.key.pkcs8()))] = true
 		}
 		if len(keys) != 3 {
@@ -80,24 +81,24 @@ func TestWithoutTheSignerTheAgentAsksOnAndHealsWhenItIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = time.Hour
 		s := newSigner(t, "web", lifetime)
-		a, stop := renewing(t, s, nil)
+		h, stop := renewing(t, s, nil)
 		defer stop()
 		synctest.Wait()
-		c, _, _ := a.docs.current()
-		s.setAway(errAway)
+		c, _, _ := h.docs.current()
+		s.SetAway(errAway)
 		time.Sleep(3 * lifetime)
 		synctest.Wait()
-		asked := s.asked()[1:]
+		asked := s.Asked()[1:]
 		for i := range len(asked) - 1 {
-			gap, left := asked[i+1].Sub(asked[i]), c.expires().Sub(asked[i])
+			gap, left := asked[i+1].Sub(asked[i]), c.Expires().Sub(asked[i])
 			if gap > longestPause {
 				t.Errorf("with %v left, a pause of %v", left, gap)
 			}
 		}
-		s.setAway(nil)
+		s.SetAway(nil)
 		time.Sleep(longestPause)
 		synctest.Wait()
-		if now, _, _ := a.docs.current(); left(now) <= 0 {
+		if now, _, _ := h.docs.current(); left(now) <= 0 {
 			t.Error("the signer is back, and there is no valid certificate")
 		}
 	})
@@ -119,32 +120,32 @@ func TestPausesAfterFailuresGrowAndVary(t *testing.T) {
 func TestATokenFileIsReadAtEachAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t, "web", time.Hour)
-		s.setAway(errAway)
-		a, stop := renewing(t, s, nil)
+		s.SetAway(errAway)
+		h, stop := renewing(t, s, nil)
 		defer stop()
 		synctest.Wait()
-		writeFile(t, a.o.TokenFile, []byte("second"))
+		writeFile(t, h.o.TokenFile, []byte("second"))
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if err := os.Remove(a.o.TokenFile); err != nil {
+		if err := os.Remove(h.o.TokenFile); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		asked := len(s.asked())
+		asked := len(s.Asked())
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(s.asked()) != asked {
+		if len(s.Asked()) != asked {
 			t.Error("without a file the signer is asked all the same")
 		}
-		writeFile(t, a.o.TokenFile, []byte("third"))
-		s.setAway(nil)
+		writeFile(t, h.o.TokenFile, []byte("third"))
+		s.SetAway(nil)
 		time.Sleep(longestPause)
 		synctest.Wait()
-		if c, _, _ := a.docs.current(); c == nil {
+		if c, _, _ := h.docs.current(); c == nil {
 			t.Error("with a new token there is no certificate")
 		}
-		if got := slices.Compact(s.shown()); !slices.Equal(got, []string{secretToken, "second", "third"}) {
+		if got := slices.Compact(s.Shown()); !slices.Equal(got, []string{secretToken, "second", "third"}) {
 			t.Errorf("shown %q", got)
 		}
 	})
@@ -154,9 +155,9 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = time.Hour
 		s := newSigner(t, "web", lifetime)
-		s.setAway(errAway)
+		s.SetAway(errAway)
 		var joins atomic.Int32
-		a, stop := renewing(t, s, func(o *Options) {
+		h, stop := renewing(t, s, func(o *Options) {
 			o.TokenFile, o.Join = "", func(context.Context) (Token, error) {
 				n := joins.Add(1)
 				if n == 2 {
@@ -167,10 +168,10 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 		})
 		defer stop()
 		time.Sleep(time.Second)
-		s.setAway(nil)
+		s.SetAway(nil)
 		time.Sleep(2 * lifetime)
 		synctest.Wait()
-		first, shown := int(joins.Load()), s.shown()
+		first, shown := int(joins.Load()), s.Shown()
 		if first < 3 || slices.Contains(shown, "join-2") || shown[first-2] != fmt.Sprint("join-", first) {
 			t.Errorf("%d join tokens were asked for, and shown %q", first, shown)
 		}
@@ -179,16 +180,16 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 				t.Errorf("with a valid certificate it showed %q", token)
 			}
 		}
-		s.setAway(errAway)
+		s.SetAway(errAway)
 		time.Sleep(lifetime)
 		synctest.Wait()
-		if later := s.shown()[len(shown):]; int(joins.Load()) == first || later[0] != "" {
+		if later := s.Shown()[len(shown):]; int(joins.Load()) == first || later[0] != "" {
 			t.Errorf("the certificate has expired, and shown is %q", later)
 		}
-		s.setAway(nil)
+		s.SetAway(nil)
 		time.Sleep(longestPause)
 		synctest.Wait()
-		if c, _, _ := a.docs.current(); left(c) <= 0 {
+		if c, _, _ := h.docs.current(); left(c) <= 0 {
 			t.Error("the signer is back, and there is no valid certificate")
 		}
 	})
@@ -196,22 +197,22 @@ func TestAJoinTokenIsAskedForWheneverNoCertificateIsValid(t *testing.T) {
 
 func TestAnAnswerThatComesLateTakesNoNewerBundleAway(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
-	a := must(New(options(t, s, t.TempDir())))
-	must(a.attempt(t.Context()))
+	h := must(New(options(t, s, t.TempDir())))
+	must(h.attempt(t.Context()))
 	k := must(newKey())
 	late := must(s.SVID(t.Context(), "", must(k.request())))
-	s.trust(must(identity.Merge(s.bundle(), must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())))
-	if took := must(a.docs.takeBundle(s.bundle())); !took {
+	s.Trust(must(identity.Merge(s.Trusted(), must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())))
+	if took := must(h.docs.takeBundle(s.Trusted())); !took {
 		t.Fatal("the new bundle is not taken")
 	}
-	c := &certificate{id: s.id, chain: late.Chain, key: k}
-	if err := a.docs.takeCertificate(c, late.Bundle); err != nil {
+	c := &Certificate{id: s.ID, chain: late.Chain, key: k}
+	if err := h.docs.takeCertificate(c, late.Bundle); err != nil {
 		t.Fatal(err)
 	}
-	if held, b, _ := a.docs.current(); held != c || identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
+	if held, b, _ := h.docs.current(); held != c || identity.Fingerprint(b) != identity.Fingerprint(s.Trusted()) {
 		t.Error("the certificate is not taken, or the bundle is of before")
 	}
-	if took := must(a.docs.takeBundle(late.Bundle)); took {
+	if took := must(h.docs.takeBundle(late.Bundle)); took {
 		t.Error("an older bundle is taken")
 	}
 }
@@ -219,17 +220,17 @@ func TestAnAnswerThatComesLateTakesNoNewerBundleAway(t *testing.T) {
 func TestAWithdrawnCAIsRenewedFromAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t, "web", 24*time.Hour)
-		a, stop := renewing(t, s, nil)
+		h, stop := renewing(t, s, nil)
 		defer stop()
 		synctest.Wait()
-		s.ca = must(identity.NewRoot(domain(), time.Now(), 0))
-		s.trust(s.ca.Bundle())
-		if took, err := a.docs.takeBundle(s.bundle()); !took || err != nil {
+		s.Sign(must(identity.NewRoot(domain(), time.Now(), 0)))
+		s.Trust(s.CA().Bundle())
+		if took, err := h.docs.takeBundle(s.Trusted()); !took || err != nil {
 			t.Fatal(took, err)
 		}
 		synctest.Wait()
-		if c, b, _ := a.docs.current(); !c.trustedBy(b) || len(s.asked()) != 2 {
-			t.Errorf("asked %d times; the certificate is by a CA that nobody trusts", len(s.asked()))
+		if c, b, _ := h.docs.current(); !c.trustedBy(b) || len(s.Asked()) != 2 {
+			t.Errorf("asked %d times; the certificate is by a CA that nobody trusts", len(s.Asked()))
 		}
 	})
 }
@@ -237,7 +238,7 @@ func TestAWithdrawnCAIsRenewedFromAtOnce(t *testing.T) {
 func TestWhatDoesNotFitTogetherIsNotTaken(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
 	other := newSigner(t, "web", time.Hour)
-	issue := func(by *signer, k key) client.SVID { return must(by.SVID(t.Context(), "", must(k.request()))) }
+	issue := func(by *signers.Signer, k key) client.SVID { return must(by.SVID(t.Context(), "", must(k.request()))) }
 	k := must(newKey())
 	good := issue(s, k)
 	for name, c := range map[string]struct {
@@ -253,10 +254,10 @@ func TestWhatDoesNotFitTogetherIsNotTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, s, t.TempDir())
 			o.ID = idOf(c.id)
-			a := must(New(o))
-			err := a.docs.takeCertificate(&certificate{id: o.ID, chain: c.got.Chain, key: c.key}, c.got.Bundle)
+			h := must(New(o))
+			err := h.docs.takeCertificate(&Certificate{id: o.ID, chain: c.got.Chain, key: c.key}, c.got.Bundle)
 			wantError(t, err, c.want)
-			if held, _, _ := a.docs.current(); held != nil {
+			if held, _, _ := h.docs.current(); held != nil {
 				t.Error("it was taken all the same")
 			}
 		})
