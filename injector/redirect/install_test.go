@@ -88,7 +88,7 @@ func reach(t *testing.T, from pods.Place, uid int, source netip.Addr, address st
 
 func TestConnectionsOfAPodEndWhereTheRulesSay(t *testing.T) {
 	o := redirect.Options{
-		SkipInboundPorts: []uint16{9100}, SkipOutboundPorts: []uint16{3306},
+		SkipInboundPorts: []redirect.Ports{{First: 9000, Last: 9100}}, SkipOutboundPorts: []redirect.Ports{redirect.Port(3306)},
 	}
 	for _, by := range []redirect.Backend{redirect.Netlink, redirect.IPTables} {
 		t.Run(string(by), func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestTheRulesAreWhatNftLists(t *testing.T) {
 		t.Fatal("there is no nft: apt-get install nftables")
 	}
 	o := redirect.Options{
-		SkipInboundPorts: []uint16{9100}, SkipOutboundCIDRs: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")},
+		SkipInboundPorts: []redirect.Ports{redirect.Port(9100), {First: 8000, Last: 8010}}, SkipOutboundCIDRs: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")},
 	}
 	list := func(install func() error) string {
 		pod := pods.New(t).Pod(t)
@@ -262,4 +262,3 @@ func TestTheRulesAreWhatNftLists(t *testing.T) {
 		t.Errorf("by netlink:\n%s\nas written:\n%s", ours, written)
 	}
 }
-

@@ -76,8 +76,8 @@ func (r Rule) iptables() string {
 	if r.Destination.IsValid() {
 		add("-d %s", r.Destination)
 	}
-	if r.Port != 0 {
-		add("--dport %d", r.Port)
+	if r.To != (Ports{}) {
+		add("--dport %s", r.To.text(":"))
 	}
 	if r.Direct {
 		add("-m conntrack --ctdir ORIGINAL ! --ctstate DNAT")
@@ -86,7 +86,7 @@ func (r Rule) iptables() string {
 	case Leave:
 		add("-j RETURN")
 	case Continue:
-		add("-g %s", iptablesName(r.Do.To))
+		add("-g %s", iptablesName(r.Do.Chain))
 	case Redirect:
 		add("-j REDIRECT --to-ports %d", r.Do.Port)
 	case Refuse:

@@ -62,10 +62,8 @@ func (r Rule) expressions() []expr.Any {
 	if r.Destination.IsValid() {
 		out = append(out, address(r.Destination, 16, 24)...)
 	}
-	if r.Port != 0 {
-		out = append(out,
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-			equal(port(r.Port)))
+	if r.To != (Ports{}) {
+		out = append(out, r.To.expressions()...)
 	}
 	if r.Direct {
 		zero := make([]byte, 4)
@@ -78,10 +76,19 @@ func (r Rule) expressions() []expr.Any {
 	return append(out, r.Do.expressions()...)
 }
 
+func (p Ports) expressions() []expr.Any {
+	out := []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}}
+	if p.First == p.Last {
+		return append(out, equal(port(p.First)))
+	}
+	return append(out,
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: port(p.First)}, &expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: port(p.Last)})
+}
+
 func (v Verdict) expressions() []expr.Any {
 	switch v.Kind {
 	case Continue:
-		return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: v.To}}
+		return []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: v.Chain}}
 	case Redirect:
 		return []expr.Any{&expr.Immediate{Register: 1, Data: port(v.Port)}, &expr.Redir{RegisterProtoMin: 1}}
 	case Refuse:

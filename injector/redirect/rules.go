@@ -27,18 +27,24 @@ func Source6() netip.Addr { return netip.AddrFrom16([16]byte{15: 6}) }
 
 // Options say what is left alone beside what always is. The zero value redirects all.
 type Options struct {
-	SkipInboundPorts  []uint16       // ports of the pod that callers reach directly
+	SkipInboundPorts  []Ports        // ports of the pod that callers reach directly
 	SkipInboundCIDRs  []netip.Prefix // callers that reach the pod directly
-	SkipOutboundPorts []uint16       // ports that the pod reaches directly, on whatever host
+	SkipOutboundPorts []Ports        // ports that the pod reaches directly, on whatever host
 	SkipOutboundCIDRs []netip.Prefix // hosts that the pod reaches directly
 }
+
+// Ports are those from First to Last, both included.
+type Ports struct{ First, Last uint16 }
+
+// Port is one.
+func Port(n uint16) Ports { return Ports{n, n} }
 
 // Validate says what is wrong with the options.
 func (o Options) Validate() error {
 	var errs []error
 	for _, p := range slices.Concat(o.SkipInboundPorts, o.SkipOutboundPorts) {
-		if p == 0 {
-			errs = append(errs, errors.New("port 0 to be skipped: want one from 1 to 65535"))
+		if p.First == 0 || p.First > p.Last {
+			errs = append(errs, fmt.Errorf("ports %d to %d to be skipped: want some from 1 to 65535, the lower one first", p.First, p.Last))
 		}
 	}
 	for _, p := range slices.Concat(o.SkipInboundCIDRs, o.SkipOutboundCIDRs) {
@@ -49,15 +55,20 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ParsePorts reads ports with commas between them. Nothing is no port.
-func ParsePorts(text string) ([]uint16, error) {
-	var out []uint16
+// ParsePorts reads ports, and ranges as 8000-8010, with commas between them. Nothing is no port.
+func ParsePorts(text string) ([]Ports, error) {
+	var out []Ports
 	for field := range fields(text) {
-		n, err := strconv.ParseUint(field, 10, 16)
-		if err != nil || n == 0 {
-			return nil, fmt.Errorf("%q: want ports from 1 to 65535 with commas between them, as 3306,6379", field)
+		first, last, isRange := strings.Cut(field, "-")
+		if !isRange {
+			last = first
 		}
-		out = append(out, uint16(n))
+		a, errA := strconv.ParseUint(first, 10, 16)
+		b, errB := strconv.ParseUint(last, 10, 16)
+		if errA != nil || errB != nil || a == 0 || a > b {
+			return nil, fmt.Errorf("%q: want ports from 1 to 65535, or ranges of them, with commas between them, as 3306,8000-8010", field)
+		}
+		out = append(out, Ports{uint16(a), uint16(b)})
 	}
 	return out, nil
 }
@@ -115,16 +126,16 @@ type Rule struct {
 	User        uint32       // of the process that it comes from
 	Source      netip.Prefix // where it comes from
 	Destination netip.Prefix // where it goes to
-	Port        uint16       // that it goes to
+	To          Ports        // that it goes to
 	Direct      bool         // it goes where its sender sent it: nobody has translated that
 	Do          Verdict
 }
 
 // Verdict is what becomes of a packet.
 type Verdict struct {
-	Kind Kind
-	To   string // with Continue: a chain
-	Port uint16 // with Redirect
+	Kind  Kind
+	Chain string // with Continue
+	Port  uint16 // with Redirect
 }
 
 // Kind is one of the verdicts.
@@ -142,10 +153,10 @@ const (
 func Rules(o Options) []Chain {
 	inbound := []Rule{
 		// What is sent to Envoy's ports itself is refused below; redirected, it would come back to Envoy for ever.
-		{Port: OutboundPort}, {Port: InboundPort}, {Port: ProbePort},
+		{To: Port(OutboundPort)}, {To: Port(InboundPort)}, {To: Port(ProbePort)},
 	}
 	for _, p := range o.SkipInboundPorts {
-		inbound = append(inbound, Rule{Port: p})
+		inbound = append(inbound, Rule{To: p})
 	}
 	for _, p := range o.SkipInboundCIDRs {
 		inbound = append(inbound, Rule{Source: p})
@@ -157,13 +168,13 @@ func Rules(o Options) []Chain {
 		{Loopback: true, User: User, Source: single(Source4())}, {Loopback: true, User: User, Source: single(Source6())},
 		{Loopback: true, User: User, Destination: loopback4()}, {Loopback: true, User: User, Destination: single(netip.IPv6Loopback())},
 		// The application called its own Service, and it was this pod's turn.
-		{Loopback: true, User: User, Do: Verdict{Kind: Continue, To: "arriving"}},
+		{Loopback: true, User: User, Do: Verdict{Kind: Continue, Chain: "arriving"}},
 		{User: User},
 		// Containers of the pod talk to each other.
 		{Loopback: true},
 	}
 	for _, p := range o.SkipOutboundPorts {
-		outbound = append(outbound, Rule{Port: p})
+		outbound = append(outbound, Rule{To: p})
 	}
 	for _, p := range o.SkipOutboundCIDRs {
 		outbound = append(outbound, Rule{Destination: p})
@@ -172,11 +183,11 @@ func Rules(o Options) []Chain {
 
 	return []Chain{
 		{Name: "arriving", Rules: inbound},
-		{Name: "inbound", Hook: Prerouting, Rules: []Rule{{Do: Verdict{Kind: Continue, To: "arriving"}}}},
+		{Name: "inbound", Hook: Prerouting, Rules: []Rule{{Do: Verdict{Kind: Continue, Chain: "arriving"}}}},
 		{Name: "outbound", Hook: Output, Rules: outbound},
 		{Name: "guard", Hook: Input, Rules: []Rule{
-			{Port: OutboundPort, Direct: true, Do: Verdict{Kind: Refuse}},
-			{Port: InboundPort, Direct: true, Do: Verdict{Kind: Refuse}},
+			{To: Port(OutboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
+			{To: Port(InboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
 		}},
 	}
 }

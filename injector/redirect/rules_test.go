@@ -77,14 +77,14 @@ func optionsOf(t *testing.T, text string) (o Options) {
 }
 
 func TestWhatIsToBeSkippedIsReadOrRefused(t *testing.T) {
-	if diff := cmp.Diff([]uint16{80, 443}, must(ParsePorts(" 80, 443 "))); diff != "" {
+	if diff := cmp.Diff([]Ports{{80, 80}, {8000, 8010}}, must(ParsePorts(" 80, 8000-8010 "))); diff != "" {
 		t.Error(diff)
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8")}
 	if got := must(ParseCIDRs("10.1.2.3/8,192.0.2.7,fd00::/8")); !cmp.Equal(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })) {
 		t.Errorf("want %s, got %s", want, got)
 	}
-	for _, bad := range []string{"0", "65536", "http", "80,", "80 443", "-1"} {
+	for _, bad := range []string{"0", "65536", "http", "80,", "80 443", "-1", "1-", "9-8", "0-4", "1-2-3"} {
 		if got, err := ParsePorts(bad); err == nil {
 			t.Errorf("ports %q are taken for %v", bad, got)
 		}
@@ -97,7 +97,7 @@ func TestWhatIsToBeSkippedIsReadOrRefused(t *testing.T) {
 	if got, err := ParsePorts(""); got != nil || err != nil {
 		t.Errorf("nothing is taken for %v, %v", got, err)
 	}
-	if err := (Options{SkipInboundPorts: []uint16{0}}).Validate(); err == nil {
+	if err := (Options{SkipInboundPorts: []Ports{{}}}).Validate(); err == nil {
 		t.Error("port 0 is taken")
 	}
 	if err := (Options{SkipOutboundCIDRs: []netip.Prefix{{}}}).Validate(); err == nil {

@@ -2,6 +2,7 @@ package redirect
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -56,8 +57,8 @@ func (r Rule) text() string {
 	if r.Destination.IsValid() {
 		add("%s daddr %s", family(r.Destination.Addr().Is4()), r.Destination)
 	}
-	if r.Port != 0 {
-		add("tcp dport %d", r.Port)
+	if r.To != (Ports{}) {
+		add("tcp dport %s", r.To.text("-"))
 	}
 	if r.Direct {
 		add("ct direction original ct status & dnat == 0")
@@ -66,7 +67,7 @@ func (r Rule) text() string {
 	case Leave:
 		add("return")
 	case Continue:
-		add("goto %s", r.Do.To)
+		add("goto %s", r.Do.Chain)
 	case Redirect:
 		add("redirect to :%d", r.Do.Port)
 	case Refuse:
@@ -80,4 +81,12 @@ func family(four bool) string {
 		return "ip"
 	}
 	return "ip6"
+}
+
+// text is one port, or the first and the last.
+func (p Ports) text(between string) string {
+	if p.First == p.Last {
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d%s%d", p.First, between, p.Last)
 }
