@@ -18,6 +18,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/hold"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/sidecar/probe"
 	"github.com/heddle-mesh/heddle/sidecar/relay"
 	"github.com/heddle-mesh/heddle/sidecar/sds"
 	"github.com/heddle-mesh/heddle/sidecar/workloadapi"
@@ -63,7 +64,8 @@ type Options struct {
 	WorkloadAPI  string      // path of the applications' socket; empty: none
 	WorkloadMode fs.FileMode // of that socket; default 0600
 	Relay        RelayOptions
-	Ready        string // loopback host:port, or unix:PATH, that answers /readyz; empty: none
+	Ready        string // host:port, or unix:PATH, that answers /readyz; empty: none. Without Kubelet on loopback only
+	Kubelet      KubeletOptions
 
 	Log zerolog.Logger
 }
@@ -76,6 +78,13 @@ type RelayOptions struct {
 	ControlPlane spiffeid.ID // the only one that it may be
 	Node         string      // node ID, namespace/pod, in the bootstrap that is written beside the socket
 	Region, Zone string
+}
+
+// KubeletOptions describe what a kubelet asks at the address Ready. Without a Prefix it asks nothing.
+type KubeletOptions struct {
+	Prefix  string                 // first part of every path, that nobody else knows; then /readyz is under it as well
+	Probes  map[string]probe.Probe // of the pod's applications
+	Sources probe.Sources          // where these are asked from
 }
 
 // BootstrapName is the name of gRPC's bootstrap file, in the directory of the relay's socket.

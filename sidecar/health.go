@@ -13,6 +13,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/sidecar/probe"
 )
 
 // Status is what /readyz answers with.
@@ -59,6 +60,9 @@ func (a *Agent) serveReady() (func(context.Context) error, error) {
 	if a.o.Ready == "" {
 		return nothing, nil
 	}
+	if a.o.Kubelet.Prefix != "" {
+		return a.serveKubelet()
+	}
 	l, err := listenReady(a.o.Ready)
 	if err != nil {
 		return nil, err
@@ -86,6 +90,29 @@ func (a *Agent) serveReady() (func(context.Context) error, error) {
 	}, nil
 }
 
+// serveKubelet answers at an address that everybody reaches, but only who knows the prefix.
+func (a *Agent) serveKubelet() (func(context.Context) error, error) {
+	s, err := probe.New(probe.Options{
+		Prefix: a.o.Kubelet.Prefix, Probes: a.o.Kubelet.Probes, Sources: a.o.Kubelet.Sources, Log: a.o.Log,
+		Ready: func(ctx context.Context) (bool, []byte) {
+			s := a.Status(ctx)
+			text, err := json.Marshal(s)
+			if err != nil {
+				return false, []byte(err.Error())
+			}
+			return s.Ready, append(text, '\n')
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", a.o.Ready) // a port alone: of both families, where there are both
+	if err != nil {
+		return nil, fmt.Errorf("listen for the kubelet: %w", err)
+	}
+	return func(ctx context.Context) error { return s.Serve(ctx, l) }, nil
+}
+
 func listenReady(address string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		return listenUnix(path, 0o600)
@@ -93,7 +120,7 @@ func listenReady(address string) (net.Listener, error) {
 	// The answer is for the kubelet's probe, which runs a command in the container, and for who is in the pod.
 	at, err := netip.ParseAddrPort(address)
 	if err != nil || !at.Addr().IsLoopback() {
-		return nil, fmt.Errorf("listen for readiness on %q: want a loopback address with a port, or unix:PATH", address)
+		return nil, fmt.Errorf("listen for readiness on %q: want a loopback address with a port, or unix:PATH; another one goes with HEDDLE_PROBE_PREFIX, which keeps others out", address)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {

@@ -123,8 +123,18 @@ func appCluster(name string, port uint16, capture Capture) *clusterv3.Cluster {
 	}
 	c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 	c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
-	c.UpstreamBindConfig = &corev3.BindConfig{SourceAddress: socket(netip.AddrFrom4([4]byte{127, 0, 0, 6}), 0).GetSocketAddress()}
+	c.UpstreamBindConfig = appSource()
 	return c
+}
+
+// appSource is where connections to the application come from under redirection, by family: what comes from elsewhere
+// would be redirected to the sidecar again.
+func appSource() *corev3.BindConfig {
+	v6 := netip.AddrFrom16([16]byte{15: 6})
+	return &corev3.BindConfig{
+		SourceAddress:        socket(netip.AddrFrom4([4]byte{127, 0, 0, 6}), 0).GetSocketAddress(),
+		ExtraSourceAddresses: []*corev3.ExtraSourceAddress{{Address: socket(v6, 0).GetSocketAddress()}},
+	}
 }
 
 // streak counts consecutive failures of the application without acting on them: the control plane hears of them and

@@ -20,9 +20,9 @@ func HealthChecks(w *model.Workload, capture Capture) *healthv3.HealthCheckSpeci
 	if len(w.Checks) == 0 || len(w.Pod.Addresses) == 0 {
 		return nil
 	}
-	app := w.Pod.Addresses[0]
+	app, source := w.Pod.Addresses[0], appSource()
 	if !capture.Redirected() {
-		app = capture.App
+		app, source = capture.App, nil
 	}
 	out := &healthv3.HealthCheckSpecifier{Interval: duration(w.Checks[0].Interval)}
 	for _, c := range w.Checks {
@@ -30,8 +30,9 @@ func HealthChecks(w *model.Workload, capture Capture) *healthv3.HealthCheckSpeci
 			out.Interval = duration(c.Interval) // reports come as often as the most frequent check
 		}
 		out.ClusterHealthChecks = append(out.ClusterHealthChecks, &healthv3.ClusterHealthCheck{
-			ClusterName:  inboundName(c.Port),
-			HealthChecks: []*corev3.HealthCheck{healthCheck(c)},
+			ClusterName:        inboundName(c.Port),
+			HealthChecks:       []*corev3.HealthCheck{healthCheck(c)},
+			UpstreamBindConfig: source,
 			LocalityEndpoints: []*healthv3.LocalityEndpoints{{
 				Endpoints: []*endpointv3.Endpoint{{Address: socket(app, uint32(c.Port))}},
 			}},

@@ -1,5 +1,7 @@
 // Command heddle-sidecar is the agent beside an Envoy: it gets and keeps the pod's identity, gives it to Envoy and to
 // applications that ask for it, and runs Envoy. It is a program of its own so that it stays small in every pod.
+//
+// heddle-sidecar init is what a pod's init container runs: it redirects the pod's traffic to Envoy, and ends.
 package main
 
 import (
@@ -24,7 +26,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	if err := serve(ctx, args, stdout, stderr); err != nil {
+	do := serve
+	if len(args) > 0 && args[0] == "init" {
+		do, args = initialise, args[1:]
+	}
+	if err := do(ctx, args, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "heddle-sidecar:", err)
 		return 1
 	}
@@ -36,7 +42,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 	flags := s.flags(stderr)
 	switch err := flags.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
-		fmt.Fprintf(stdout, "The agent beside an Envoy: its identity, and whoever else in the pod needs it.\n\nFlags:\n%s", flags.FlagUsages())
+		fmt.Fprintf(stdout, "The agent beside an Envoy: its identity, and whoever else in the pod needs it.\nheddle-sidecar init redirects a pod's traffic: heddle-sidecar init --help\n\nFlags:\n%s", flags.FlagUsages())
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w; heddle-sidecar --help lists the flags", err)

@@ -20,8 +20,10 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/injector/redirect"
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/sidecar/probe"
 )
 
 // settings are the flags.
@@ -76,7 +78,7 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 	text(&s.workloadAPI, "workload-api", "path of the SPIFFE Workload API's socket; without it there is none")
 	text(&s.relay, "ads-relay", "path of the socket where proxyless gRPC applications find the control plane; without it there is none")
 	text(&s.mode, "app-socket-mode", "mode of the two sockets for applications; whoever may connect has the pod's identity")
-	text(&s.ready, "ready", "loopback host:port, or unix:PATH, that answers /readyz; without it there is none")
+	text(&s.ready, "ready", "loopback host:port, or unix:PATH, that answers /readyz; without it there is none. With HEDDLE_PROBE_PREFIX any host:port, for the kubelet")
 	text(&s.envoy, "envoy", "path of Envoy (default: the one on PATH)")
 	f.BoolVar(&s.noEnvoy, "no-envoy", false, "run no Envoy: only applications are served")
 	text(&s.envoyLog, "envoy-log-level", "trace, debug, info, warning or error")
@@ -130,6 +132,9 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 			Socket: s.relay, Mode: fs.FileMode(mode), Address: s.plane, ControlPlane: plane, Node: s.node(), Region: s.region, Zone: s.zone,
 		},
 	}
+	if o.Kubelet, err = kubelet(os.Getenv); err != nil {
+		return sidecar.Options{}, err
+	}
 	if s.joinSocket != "" {
 		o.Join = s.joinAgain(s.token)
 	}
@@ -146,6 +151,23 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 		o.Proxy = p
 	}
 	return o, nil
+}
+
+// Environment variables that injection sets: what the kubelet asks, and how it shows that it is the kubelet.
+const (
+	prefixVariable = "HEDDLE_PROBE_PREFIX"
+	probesVariable = "HEDDLE_PROBES"
+)
+
+func kubelet(getenv func(string) string) (sidecar.KubeletOptions, error) {
+	probes, err := probe.Parse(getenv(probesVariable))
+	if err != nil {
+		return sidecar.KubeletOptions{}, fmt.Errorf("%s: %w", probesVariable, err)
+	}
+	return sidecar.KubeletOptions{
+		Prefix: getenv(prefixVariable), Probes: probes,
+		Sources: probe.Sources{IPv4: redirect.Source4(), IPv6: redirect.Source6()},
+	}, nil
 }
 
 func (s *settings) sds() string { return filepath.Join(s.dir, "sds.sock") }

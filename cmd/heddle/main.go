@@ -58,7 +58,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(), injectCommand(), uninjectCommand())
+	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), initCommand(), demoCommand(), injectCommand(), uninjectCommand())
 	return root
 }
 

@@ -25,15 +25,32 @@ which is looked for beside this one and then on PATH; all arguments are its own:
 		Example: `  heddle serve --manifests examples/demo
   heddle sidecar --join /run/user/1000/heddle/operator.sock --pod shop/frontend-1`,
 		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := findSidecar(os.Executable, exec.LookPath)
-			if err != nil {
-				return err
-			}
-			err = syscall.Exec(path, slices.Concat([]string{path}, args), os.Environ())
-			return fmt.Errorf("run %s: %w", path, err) // it came back
+		RunE:               runSidecar,
+	}
+}
+
+func initCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "init [flags of heddle-sidecar init]",
+		Short: "Redirect the traffic of a pod to its Envoy, inside the pod (heddle-sidecar init)",
+		Long: `Redirect the TCP traffic of the pod that this runs in to its Envoy: what a pod's init container does. It is heddle-sidecar
+init, looked for as heddle sidecar looks for it; all arguments are its own: heddle init --help lists them.`,
+		Example:            `  heddle init --skip-outbound-ports 3306 --print`,
+		DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			return runSidecar(c, slices.Concat([]string{"init"}, args))
 		},
 	}
+}
+
+// runSidecar becomes heddle-sidecar.
+func runSidecar(_ *cobra.Command, args []string) error {
+	path, err := findSidecar(os.Executable, exec.LookPath)
+	if err != nil {
+		return err
+	}
+	err = syscall.Exec(path, slices.Concat([]string{path}, args), os.Environ())
+	return fmt.Errorf("run %s: %w", path, err) // it came back
 }
 
 // findSidecar looks beside this program, which is where it is built and installed, and then on PATH.

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestInitPrintsTheRulesThatItWouldInstall(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := run([]string{"init", "--print", "--skip-outbound-cidrs", "10.9.0.0/16", "--skip-inbound-ports=8000-8010"}, &out, &errs); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	for _, want := range []string{"table inet heddle {", "ip daddr 10.9.0.0/16 return", "tcp dport 8000-8010 return"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
+func TestInitRefusesWhatItDoesNotUnderstandAndSaysWhat(t *testing.T) {
+	for args, want := range map[string]string{
+		"--skip-inbound-ports http": `--skip-inbound-ports: "http"`,
+		"--skip-outbound-cidrs x/8": `--skip-outbound-cidrs: "x/8"`,
+		"--backend pf":              `backend "pf": want auto, nftables or iptables`,
+		"--skip":                    "heddle-sidecar init --help",
+		"now":                       `"now" is not understood`,
+	} {
+		var out, errs bytes.Buffer
+		if code := run(append([]string{"init"}, strings.Fields(args)...), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("init %s: exit code %d, %q; want 1 and %q", args, code, errs.String(), want)
+		}
+	}
+}
+
+// TestInitWithoutNetAdminNamesWhatIsMissing runs the program as nobody, who has no capabilities.
+func TestInitWithoutNetAdminNamesWhatIsMissing(t *testing.T) {
+	file := must(os.Open(program(t)))
+	defer file.Close()
+	cmd := exec.Command("/proc/self/fd/3", "init") // nobody may not enter the directory that it is in
+	cmd.ExtraFiles, cmd.Dir = []*os.File{file}, "/"
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "CAP_NET_ADMIN") || !strings.Contains(string(out), "capabilities.add: [NET_ADMIN]") {
+		t.Errorf("%v: %s\nwant exit code 1, and what is missing", err, out)
+	}
+}

@@ -1,0 +1,12 @@
+// Package probe answers the kubelet in the place of the applications of a pod.
+//
+// The kubelet has no certificate, so a port that takes mutual TLS only would refuse its probes. Injection therefore makes
+// them questions to the agent, which performs them itself, from inside the pod and past Envoy: by the same rules, at the same
+// address of the pod, with the same result.
+//
+// A [Server] answers at an address that everybody reaches. So it knows who asks by the first part of the path alone, which
+// injection made up and only the pod's specification has. Whoever does not know it gets no answer, not even a refusal:
+//
+//	/PREFIX/readyz                      the agent's own readiness
+//	/PREFIX/probe/CONTAINER/KIND        liveness, readiness or startup of a container
+package probe
