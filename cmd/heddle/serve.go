@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
@@ -36,6 +37,7 @@ type serveFlags struct {
 	trustDomain string
 	lifetime    time.Duration
 	listen      string
+	api         string
 	drain       time.Duration
 	logLevel    string
 	logFormat   string
@@ -74,10 +76,19 @@ another control plane answers.`,
 	checkedVar(flags, &f.trustDomain, "trust-domain", controlplane.DefaultTrustDomain, "name in all identities: spiffe://NAME/ns/.../sa/...", trustDomain)
 	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
+	checkedVar(flags, &f.api, "api", defaultAPI(), "loopback address where the command line asks by port-forward, in a cluster only; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
 	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
 	return c
+}
+
+// defaultAPI is for pods, each of which has a loopback of its own.
+func defaultAPI() string {
+	if os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return ""
+	}
+	return fmt.Sprintf("127.0.0.1:%d", api.Port)
 }
 
 // defaultSocket is in the user's runtime folder, or the system's for root.
@@ -193,7 +204,7 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 		return err
 	}
 	r := controlplane.Replica{
-		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, API: f.api, Lifetime: f.lifetime,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)
