@@ -27,3 +27,11 @@ func (p *Plane) ServeAPI(ctx context.Context, a API) error {
 		Mesh: p, Authenticator: api.NewReviewer(a.Reviews, p.options.Namespace), Version: buildinfo.Get(), Identity: a.Identity,
 	}))
 }
+
+// API answers the command line with this signer's certificate and facts.
+func (s *Signer) API(l net.Listener, reviews api.TokenReviews) *API {
+	return &API{Listener: l, Certificate: s.door.GetCertificate, Reviews: reviews, Identity: func(ctx context.Context) (any, error) {
+		s.await(ctx)
+		return s.Facts()
+	}}
+}

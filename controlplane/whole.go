@@ -96,11 +96,5 @@ func (r Replica) api(signer *Signer) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for the command line: %w; choose another --api", err)
 	}
-	return &API{
-		Listener: l, Certificate: signer.door.GetCertificate, Reviews: r.Client.AuthenticationV1().TokenReviews(),
-		Identity: func(ctx context.Context) (any, error) {
-			signer.await(ctx)
-			return signer.Facts()
-		},
-	}, nil
+	return signer.API(l, r.Client.AuthenticationV1().TokenReviews()), nil
 }
