@@ -127,6 +127,7 @@ func existenceIlls() []ill {
 		{"namespace", Failed, "there is no Namespace heddle-system", func(f *Facts, _ *authority) { f.Namespace.Value = nil }},
 		{"namespace", Failed, "cannot read Namespace heddle-system: ", func(f *Facts, _ *authority) { f.Namespace.Err = forbidden("namespaces") }},
 		{"namespace", Failed, "is being deleted", func(f *Facts, _ *authority) { f.Namespace.Value.DeletionTimestamp = &metav1.Time{Time: noon()} }},
+		{"configuration", Failed, "there is no ConfigMap heddle-system/heddle-config", func(f *Facts, _ *authority) { f.Configuration.Value = false }},
 		{"deployments", Failed, "there is no Deployment heddle-system/heddle-signer", func(f *Facts, _ *authority) { delete(f.Deployments.Value, "heddle-signer") }},
 		{"replica-sets", Failed, "0 of 1 replicas are ready", func(f *Facts, _ *authority) { f.Deployments.Value["heddle"].Status.ReadyReplicas = 0 }},
 		{"replica-sets", Failed, "exceeded quota", func(f *Facts, _ *authority) {
@@ -155,7 +156,9 @@ func configIlls() []ill {
 		{"namespace-labels", Failed, "would wait for itself", func(f *Facts, _ *authority) { f.Namespace.Value.Labels[InjectLabel] = Enabled }},
 		{"cluster-roles", Failed, "ClusterRole heddle-signer that does not exist", func(f *Facts, _ *authority) { f.ClusterRoles.Value = map[string]bool{"heddle": true} }},
 		{"cluster-roles", Failed, "no ClusterRoleBinding is for ServiceAccount heddle-system/heddle-signer", func(f *Facts, _ *authority) { f.Bindings.Value = f.Bindings.Value[:1] }},
-		{"service-accounts", Failed, "there is no ServiceAccount heddle-system/heddle", func(f *Facts, _ *authority) { f.Accounts.Value = map[string]bool{"heddle-signer": true} }},
+		{"service-accounts", Failed, "there is no ServiceAccount heddle-system/heddle-view", func(f *Facts, _ *authority) {
+			f.Accounts.Value = map[string]bool{"heddle": true, "heddle-signer": true}
+		}},
 		{"services", Failed, "there is no Service heddle-system/heddle-signer", func(f *Facts, _ *authority) { f.Services.Value = map[string]bool{"heddle": true} }},
 		{"services", Failed, "cannot read Services", func(f *Facts, _ *authority) { f.Services.Err = forbidden("services") }},
 		{"mutating-webhook", Failed, "no pod gets a sidecar", func(f *Facts, _ *authority) { f.Mutating.Value = nil }},

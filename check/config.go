@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/heddle-mesh/heddle/controlplane/api"
 )
 
 const enforceLabel = "pod-security.kubernetes.io/enforce"
@@ -67,7 +69,7 @@ func rolesBound(f *Facts, _ Options) outcome {
 }
 
 func accountsExist(f *Facts, _ Options) outcome {
-	return named(f, "ServiceAccount", f.Accounts, ServerName, SignerName)
+	return named(f, "ServiceAccount", f.Accounts, ServerName, SignerName, api.ViewAccount, api.TapAccount)
 }
 
 func servicesExist(f *Facts, _ Options) outcome {

@@ -11,6 +11,7 @@ import (
 func existenceGroup() group {
 	return group{"heddle-existence", []item{
 		{"namespace", "control plane namespace exists", []string{"api-query"}, namespaceExists},
+		{"configuration", "control plane configuration exists", []string{"namespace"}, configured},
 		{"deployments", "control plane Deployments exist", []string{"namespace"}, deploymentsExist},
 		{"replica-sets", "control plane replica sets are ready", []string{"deployments"}, replicaSetsReady},
 		{"unschedulable-pods", "no unschedulable pods", []string{"deployments"}, noUnschedulable},
@@ -28,6 +29,16 @@ func namespaceExists(f *Facts, _ Options) outcome {
 		return fail("there is no Namespace "+f.ControlPlane, install)
 	case f.Namespace.Value.DeletionTimestamp != nil:
 		return fail("Namespace "+f.ControlPlane+" is being deleted", "wait until it is gone, then "+install)
+	}
+	return ok()
+}
+
+func configured(f *Facts, _ Options) outcome {
+	switch {
+	case f.Configuration.Err != nil:
+		return unread("ConfigMap "+f.ControlPlane+"/"+ConfigMap, f.Configuration.Err)
+	case !f.Configuration.Value:
+		return fail("there is no ConfigMap "+f.ControlPlane+"/"+ConfigMap+": heddle upgrade would not know the values of the installation", install)
 	}
 	return ok()
 }

@@ -23,6 +23,7 @@ const (
 	InjectorWebhook = "heddle-injector"
 	PolicyWebhook   = "heddle-policy"
 	StatusPolicy    = "heddle-status-writer"
+	ConfigMap       = "heddle-config" // the values of the installation
 	TrustConfigMap  = keep.TrustConfigMap
 	ProxyContainer  = "heddle-proxy"
 	InjectLabel     = "heddle.dev/inject"
@@ -50,6 +51,7 @@ type Facts struct {
 
 	// After it.
 	Namespace          Fact[*corev1.Namespace]
+	Configuration      Fact[bool]                          // its ConfigMap exists
 	Deployments        Fact[map[string]*appsv1.Deployment] // of the control plane, by name
 	Pods               Fact[[]corev1.Pod]                  // of its namespace
 	Accounts           Fact[map[string]bool]               // ServiceAccounts there

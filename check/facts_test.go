@@ -144,7 +144,7 @@ func binding(account string) rbacv1.ClusterRoleBinding {
 func healthy(t *testing.T) (*Facts, *authority) {
 	t.Helper()
 	ca := newAuthority(t, "root", elliptic.P256(), 3650*24*time.Hour)
-	both := map[string]bool{"heddle": true, "heddle-signer": true}
+	both := map[string]bool{"heddle": true, "heddle-signer": true, "heddle-view": true, "heddle-tap": true}
 	day := api.Certificate{NotBefore: noon().Add(-6 * time.Hour), NotAfter: noon().Add(18 * time.Hour)}
 	f := &Facts{
 		ControlPlane: "heddle-system",
@@ -154,9 +154,10 @@ func healthy(t *testing.T) (*Facts, *authority) {
 		Deployments: Fact[map[string]*appsv1.Deployment]{Value: map[string]*appsv1.Deployment{"heddle": deployment("heddle"), "heddle-signer": deployment("heddle-signer")}},
 		Pods:        Fact[[]corev1.Pod]{Value: []corev1.Pod{pod("heddle-system", "heddle-1", "heddle", "heddle"), pod("heddle-system", "heddle-signer-1", "heddle-signer", "heddle")}},
 		Accounts:    Fact[map[string]bool]{Value: both}, Services: Fact[map[string]bool]{Value: both}, ClusterRoles: Fact[map[string]bool]{Value: both},
-		Bindings:     Fact[[]rbacv1.ClusterRoleBinding]{Value: []rbacv1.ClusterRoleBinding{binding("heddle"), binding("heddle-signer")}},
-		StatusPolicy: Fact[bool]{Value: true},
-		Trust:        Fact[string]{Value: bundleDocument(t, ca)},
+		Bindings:      Fact[[]rbacv1.ClusterRoleBinding]{Value: []rbacv1.ClusterRoleBinding{binding("heddle"), binding("heddle-signer")}},
+		StatusPolicy:  Fact[bool]{Value: true},
+		Configuration: Fact[bool]{Value: true},
+		Trust:         Fact[string]{Value: bundleDocument(t, ca)},
 		Mutating: Fact[*admissionv1.MutatingWebhookConfiguration]{Value: &admissionv1.MutatingWebhookConfiguration{
 			Webhooks: []admissionv1.MutatingWebhook{{Name: "pod.inject.heddle.dev", ClientConfig: webhookClient(ca)}},
 		}},

@@ -42,6 +42,8 @@ func (g *gatherer) objects(ctx context.Context) {
 	f.Mutating = found(admission.MutatingWebhookConfigurations().Get(ctx, check.InjectorWebhook, get))
 	f.Validating = found(admission.ValidatingWebhookConfigurations().Get(ctx, check.PolicyWebhook, get))
 	f.StatusPolicy = g.statusPolicy(ctx)
+	config := found(core.ConfigMaps(g.ControlPlane).Get(ctx, check.ConfigMap, get))
+	f.Configuration = check.Fact[bool]{Value: config.Value != nil, Err: config.Err}
 	trust := found(core.ConfigMaps(g.ControlPlane).Get(ctx, check.TrustConfigMap, get))
 	if f.Trust.Err = trust.Err; trust.Value != nil {
 		f.Trust.Value = trust.Value.Data[trustItem]
