@@ -66,6 +66,7 @@ func Facts(ctx context.Context, o Options) *check.Facts {
 	}
 	config := rest.CopyConfig(o.Config)
 	config.Timeout = patience
+	config.WarningHandler = rest.NoWarnings{} // of a pod that is only tried, they would be misread
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		g.facts.Client = err
@@ -73,6 +74,7 @@ func Facts(ctx context.Context, o Options) *check.Facts {
 	}
 	g.client = client
 	if g.facts.Server = fact(serverVersion(ctx, client.Discovery())); g.facts.Server.Err != nil {
+		g.facts.Server.Err = fmt.Errorf("ask the API server %s for its version: %w", config.Host, g.facts.Server.Err)
 		return g.facts
 	}
 	if o.Mode == check.Pre {
