@@ -18,7 +18,7 @@ import (
 	"github.com/heddle-mesh/heddle/kube/webhooks"
 )
 
-// ServerOptions say what a server serves, and whom it asks for its identity. All are required.
+// ServerOptions say what a server serves, and whom it asks for its identity. All but API are required.
 type ServerOptions struct {
 	Plane      Options              // its Door and Certified are set here
 	Client     kubernetes.Interface // for webhook configurations and the Lease
@@ -28,6 +28,7 @@ type ServerOptions struct {
 	TokenFile  string               // with a token of this pod for the signer
 	BundleFile string               // with the trust bundle to start with
 	Webhooks   string               // address where the API server asks
+	API        string               // loopback address where the command line asks; empty for none
 }
 
 // Additions are what else a server does.
@@ -129,6 +130,10 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 			return fmt.Errorf("listening for what the API server asks: %w; choose another --webhooks", err)
 		}
 	}
+	told, err := s.api()
+	if err != nil {
+		return err
+	}
 	holding, release := context.WithCancel(kube.LogLibrary(context.WithoutCancel(ctx), s.options.Plane.Log))
 	defer release()
 	group, running := errgroup.WithContext(holding)
@@ -141,6 +146,9 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 	if asked != nil {
 		group.Go(func() error { return serveHTTPS(serving, asked, a.Webhooks, s.own.named(), s.options.Plane.Log) })
 	}
+	if told != nil {
+		group.Go(func() error { return s.plane.ServeAPI(serving, *told) })
+	}
 	for _, run := range a.Runs {
 		group.Go(func() error { return run(serving) })
 	}
@@ -149,4 +157,19 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 		return s.plane.Run(serving)
 	})
 	return group.Wait()
+}
+
+// api opens the address for the command line.
+func (s *Server) api() (*API, error) {
+	if s.options.API == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", s.options.API)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the command line: %w; choose another --api", err)
+	}
+	return &API{
+		Listener: l, Certificate: s.own.door().GetCertificate, Reviews: s.options.Client.AuthenticationV1().TokenReviews(),
+		Identity: func(ctx context.Context) (any, error) { return s.Facts(ctx) },
+	}, nil
 }

@@ -53,7 +53,7 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 		}.Run(ctx)
 	}
 	r := controlplane.Replica{
-		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, API: f.api, Lifetime: f.lifetime,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)
@@ -65,7 +65,7 @@ func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, cl
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: o, Client: client, Identity: host, Sidecars: cmp.Or(f.sidecars, ":15010"),
 		Signer:    cmp.Or(f.signer, "heddle-signer."+o.Namespace+".svc:15012"),
-		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address,
+		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address, API: f.api,
 	})
 	if err != nil {
 		return err
