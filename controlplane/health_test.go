@@ -37,7 +37,7 @@ func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
 			t.Helper()
 			ask(func() {
 				for _, e := range state.Endpoints(benchService(0, "").Key).Ports[0].Endpoints {
-					failing = failing || e.Failing && e.Pod == pod.Key.String()
+					failing = failing || e.Failing && e.Pod == pod.Key
 				}
 			})
 			return failing

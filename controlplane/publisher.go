@@ -152,12 +152,14 @@ func (p *publisher) endpointsNear(e *model.Endpoints, k model.Key, at model.Loca
 }
 
 func (p *publisher) endpointsAt(layer xds.Layer, e *model.Endpoints, k model.Key, at model.Location) {
-	var r translator.Resources
+	var list []named
 	if e != nil {
 		p.metrics.translated("endpoints")
-		r.Endpoints = translator.Endpoints(e, at)
+		for _, a := range translator.Assignments(e, at) {
+			list = append(list, named{name: a.Cluster, assignment: a.Value})
+		}
 	}
-	p.put(layer, unit{"endpoints", k}, messages(r))
+	p.put(layer, unit{"endpoints", k}, list)
 }
 
 // inbound publishes what one sidecar receives.
@@ -170,11 +172,19 @@ func (p *publisher) inbound(px *proxy) {
 	p.put(px.layer, unit{"inbound", px.pod}, messages(translator.Inbound(w, px.capture)))
 }
 
-// named is a message with its resource name and how it is served.
+// named is a message with its resource name and how it is served. Endpoints are marshalled already.
 type named struct {
-	name    string
-	message proto.Message
-	options []xds.Option
+	name       string
+	message    proto.Message
+	assignment []byte // instead of message
+	options    []xds.Option
+}
+
+func (n *named) resource() (*xds.Resource, error) {
+	if n.message == nil {
+		return xds.NewAssignment(n.name, n.assignment)
+	}
+	return xds.NewResource(n.name, n.message, n.options...)
 }
 
 func messages(r translator.Resources) []named {
@@ -203,7 +213,7 @@ func (p *publisher) put(layer xds.Layer, u unit, list []named) {
 	}
 	now, update := make(refs, len(list)), p.update(layer)
 	for _, n := range list {
-		r, err := xds.NewResource(n.name, n.message, n.options...)
+		r, err := n.resource()
 		if err != nil {
 			p.metrics.faults.Inc()
 			p.log.Error().Err(err).Str("layer", string(layer)).Stringer("object", u.key).

@@ -274,7 +274,7 @@ func TestEndpointsKnowTheirPods(t *testing.T) {
 	s := meshOf(twoPods()...)
 	want(t, "endpoint", s.Endpoints(web).Ports[0].Endpoints[0], model.Endpoint{
 		Address: netip.MustParseAddrPort("10.1.0.1:8080"), Healthy: true, Meshed: true, Node: "n1",
-		Pod: "shop/a", Account: "default", Labels: model.Labels{{Key: "app", Value: "web"}},
+		Pod: model.Key{Namespace: "shop", Name: "a"}, Account: "default", Labels: model.Labels{{Key: "app", Value: "web"}},
 	})
 }
 

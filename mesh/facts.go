@@ -61,7 +61,9 @@ func (s *State) takeSlice(key model.Key, slice *model.Slice) {
 	old := s.slices[key]
 	if old != nil {
 		s.dirty.reach.add(serviceOf(old))
-		s.slicesOf.remove(serviceOf(old), key)
+		if slice == nil || slice.Service != old.Service {
+			s.slicesOf.remove(serviceOf(old), key)
+		}
 		delete(s.slices, key)
 	}
 	if slice != nil {

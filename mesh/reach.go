@@ -154,7 +154,7 @@ func agrees(pod *model.Pod, e *model.SliceEndpoint) bool {
 
 // describe adds what the pod says about an endpoint.
 func (s *State) describe(c *candidate, pod *model.Pod, port uint16) {
-	c.Pod = pod.Key.String()
+	c.Pod = pod.Key
 	c.Account = pod.ServiceAccount
 	c.Labels = pod.Labels
 	c.Node = cmp.Or(c.Node, pod.Node)
@@ -184,7 +184,7 @@ func usable(svc *model.Service, found []candidate) []model.Endpoint {
 			ready.add(group(&found[i]))
 		}
 	}
-	var list []model.Endpoint
+	list := make([]model.Endpoint, 0, len(found))
 	for i := range found {
 		c := &found[i]
 		if !c.ready && (ready.has(group(c)) || !c.terminating || !c.serving) {
@@ -206,7 +206,7 @@ func onePerPod(svc *model.Service, list []model.Endpoint) []model.Endpoint {
 	if !slices.ContainsFunc(list, func(e model.Endpoint) bool { return !preferred(e) }) {
 		return list
 	}
-	covered := set[string]{}
+	covered := set[model.Key]{}
 	for _, e := range list {
 		if preferred(e) {
 			covered.add(e.Pod)

@@ -104,28 +104,15 @@ type workload struct {
 
 // dirty holds what the stages of an Apply have still to look at.
 type dirty struct {
-	documents set[ref]
-	defaults  bool           // the Mesh documents
-	traffic   set[model.Key] // Services whose policies, or what these name, may differ
-	reach     set[model.Key] // Services whose endpoints may differ
-	endpoints set[model.Key] // Services whose Endpoints view may differ
-	outbounds set[model.Key] // Services whose Outbound views may differ
-	workloads set[model.Key] // pods
-	replaced  set[model.Key] // pods
-	cleared   set[model.Key] // Services with an endpoint that nothing is held against any more, since its check is gone
-}
-
-func newDirty() dirty {
-	return dirty{
-		documents: set[ref]{},
-		traffic:   set[model.Key]{},
-		reach:     set[model.Key]{},
-		endpoints: set[model.Key]{},
-		outbounds: set[model.Key]{},
-		workloads: set[model.Key]{},
-		replaced:  set[model.Key]{},
-		cleared:   set[model.Key]{},
-	}
+	documents marks[ref]
+	defaults  bool             // the Mesh documents
+	traffic   marks[model.Key] // Services whose policies, or what these name, may differ
+	reach     marks[model.Key] // Services whose endpoints may differ
+	endpoints marks[model.Key] // Services whose Endpoints view may differ
+	outbounds marks[model.Key] // Services whose Outbound views may differ
+	workloads marks[model.Key] // pods
+	replaced  marks[model.Key] // pods
+	cleared   marks[model.Key] // Services with an endpoint that nothing is held against any more, since its check is gone
 }
 
 // New makes a State that knows no facts yet.
@@ -157,13 +144,12 @@ func New(o Options) *State {
 		workloads:      map[model.Key]*workload{},
 		claims:         claims{},
 		notices:        map[Notice]int{},
-		dirty:          newDirty(),
 	}
 	for _, saved := range o.Saved {
 		s.kept[ref{saved.ConfigMap, saved.Item}] = saved
 	}
 	s.updateDefaults(&Changes{})
-	s.dirty = newDirty()
+	s.dirty = dirty{}
 	return s
 }
 
@@ -205,7 +191,7 @@ func (s *State) Apply(events []model.Event) Changes {
 		}
 	}
 	s.report(&ch)
-	s.dirty = newDirty()
+	s.dirty = dirty{}
 	return ch
 }
 

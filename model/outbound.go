@@ -88,7 +88,7 @@ type Endpoint struct {
 	Region   string
 	ForZones []string // topology hints: callers in these zones use it
 	ForNodes []string
-	Pod      string // namespace/name, empty for hand-made slices
+	Pod      Key    // zero for hand-made slices
 	Account  string // service account of the pod, in the Service's namespace; empty for hand-made slices
 	Labels   Labels // of the pod, for subsets
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -84,14 +85,15 @@ func hostile(size int) map[string]string {
 }
 
 func TestTheWorstDocumentIsReadInBoundedTimeAndSaysBoundedlyMuch(t *testing.T) {
-	// Far more than it takes, and far less than anything quadratic would.
+	// Far more than it takes, and far less than anything quadratic would. It is the processor's time, as a test that runs
+	// beside many others gets little of it.
 	const most = 20 * time.Second
 	texts := hostile(maxText / 4)
 	texts["the largest"] = hostile(maxText)["routes"]
 	for name, text := range texts {
-		start := time.Now()
+		start := cpuTime(t)
 		_, problems := Parse(Source{Text: text, System: true})
-		took := time.Since(start)
+		took := cpuTime(t) - start
 		if took > 500*time.Millisecond {
 			t.Logf("%-30s %v", name, took)
 		}
@@ -107,6 +109,17 @@ func TestTheWorstDocumentIsReadInBoundedTimeAndSaysBoundedlyMuch(t *testing.T) {
 			}
 		}
 	}
+}
+
+// cpuTime is what this process has used of all processors. Nothing else runs in it meanwhile, but for the garbage
+// collector, whose work counts.
+func cpuTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkParseLargest reads a good document of the size of the largest ConfigMap.

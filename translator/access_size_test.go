@@ -40,12 +40,16 @@ func TestADenialOfVeryManyAccountsIsTakenByEnvoyAndOpensNothing(t *testing.T) {
 				Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 200}},
 			})
 		}
-		envoyAccepts(t, translator.Resources{Routes: []*routev3.RouteConfiguration{rc}})
+		var all served
+		all.add("mesh", translator.Resources{Routes: []*routev3.RouteConfiguration{rc}})
+		envoyAccepts(t, &all)
 	}
 }
 
 func TestTheLongestPathToDenyIsTakenByEnvoy(t *testing.T) {
 	w := world{services: map[string]map[uint16]uint16{"web": {80: 8080, 81: 8081, 82: 8080}, "db": {80: 5432}}}
 	r := resources(t, w, []string{"kind: Mesh\naccess: open\n", "kind: Access\naction: deny\nrules: [{paths: ['" + strings.Repeat("/@", 2048) + "']}]\n"})
-	envoyAccepts(t, translator.Resources{Routes: r.Routes})
+	var all served
+	all.add("pod", translator.Resources{Routes: r.Routes})
+	envoyAccepts(t, &all)
 }

@@ -34,29 +34,25 @@ func Local(e *model.Endpoints) model.Preference {
 }
 
 func assignment(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, at model.Location) *endpointv3.ClusterLoadAssignment {
-	groups, known := map[group][]*endpointv3.LbEndpoint{}, ways{}
-	for _, ep := range p.Endpoints {
-		if !ep.Labels.Contains(subset) || (e.NodeLocal && ep.Node != at.Node) {
-			continue
-		}
-		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at), failing: ep.Failing}
-		groups[g] = append(groups[g], lbEndpoint(ep, known.to(e.Service, ep)))
-	}
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName(e.Service, p.Port, subset)}
-	sorted, priority := sortedGroups(groups), uint32(0)
-	for i, g := range sorted {
-		if i > 0 && (g.failing != sorted[i-1].failing || g.distance != sorted[i-1].distance) {
-			priority++ // Envoy wants priorities without gaps
-		}
-		a.Endpoints = append(a.Endpoints, &endpointv3.LocalityLbEndpoints{
+	origins, known := provenance(endpointOrigins(e, p)...), ways{}
+	for _, g := range grouped(e, p, subset, at) {
+		l := &endpointv3.LocalityLbEndpoints{
 			Locality:            &corev3.Locality{Region: g.region, Zone: g.zone},
-			LbEndpoints:         groups[g],
-			LoadBalancingWeight: wrapperspb.UInt32(uint32(len(groups[g]))),
-			Priority:            priority,
-			Metadata:            provenance(append([]model.Origin{{Kind: "Service", Key: e.Service, Part: portPart(p.Port)}}, e.Origins...)...),
-		})
+			LoadBalancingWeight: wrapperspb.UInt32(uint32(len(g.members))),
+			Priority:            g.priority,
+			Metadata:            origins,
+		}
+		for _, ep := range g.members {
+			l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(ep, known.to(e.Service, ep)))
+		}
+		a.Endpoints = append(a.Endpoints, l)
 	}
 	return a
+}
+
+func endpointOrigins(e *model.Endpoints, p model.PortEndpoints) []model.Origin {
+	return append([]model.Origin{{Kind: "Service", Key: e.Service, Part: portPart(p.Port)}}, e.Origins...)
 }
 
 // group is endpoints that Envoy may treat alike. Failing ones come last and are not left out: each caller ejects
@@ -67,17 +63,39 @@ type group struct {
 	failing      bool
 	distance     uint32
 	region, zone string
+	priority     uint32
+	members      []*model.Endpoint
 }
 
-func sortedGroups(groups map[group][]*endpointv3.LbEndpoint) []group {
-	out := make([]group, 0, len(groups))
-	for g := range groups {
-		out = append(out, g)
+// grouped picks the endpoints of a port, or of a subset, and puts them in order.
+func grouped(e *model.Endpoints, p model.PortEndpoints, subset model.Labels, at model.Location) []group {
+	var out []group
+	for i := range p.Endpoints {
+		ep := &p.Endpoints[i]
+		if !ep.Labels.Contains(subset) || (e.NodeLocal && ep.Node != at.Node) {
+			continue
+		}
+		g := group{region: ep.Region, zone: ep.Zone, distance: distance(e.Prefer, ep, at), failing: ep.Failing}
+		of := slices.IndexFunc(out, func(o group) bool { return o.compare(&g) == 0 }) // there are a handful of zones
+		if of < 0 {
+			of = len(out)
+			g.members = make([]*model.Endpoint, 0, len(p.Endpoints))
+			out = append(out, g)
+		}
+		out[of].members = append(out[of].members, ep)
 	}
-	slices.SortFunc(out, func(a, b group) int {
-		return cmp.Or(last(a.failing)-last(b.failing), cmp.Compare(a.distance, b.distance), cmp.Compare(a.region, b.region), cmp.Compare(a.zone, b.zone))
-	})
+	slices.SortFunc(out, func(a, b group) int { return a.compare(&b) })
+	for i := 1; i < len(out); i++ {
+		out[i].priority = out[i-1].priority
+		if out[i].failing != out[i-1].failing || out[i].distance != out[i-1].distance {
+			out[i].priority++ // Envoy wants priorities without gaps
+		}
+	}
 	return out
+}
+
+func (g *group) compare(o *group) int {
+	return cmp.Or(last(g.failing)-last(o.failing), cmp.Compare(g.distance, o.distance), cmp.Compare(g.region, o.region), cmp.Compare(g.zone, o.zone))
 }
 
 func last(failing bool) int {
@@ -89,7 +107,7 @@ func last(failing bool) int {
 
 // distance is 0 for the endpoints to prefer. Hints that Kubernetes computed for topology-aware routing count for more
 // than where an endpoint is. Envoy goes on to the next distance when too few of the nearer endpoints are healthy.
-func distance(prefer model.Preference, ep model.Endpoint, at model.Location) uint32 {
+func distance(prefer model.Preference, ep *model.Endpoint, at model.Location) uint32 {
 	sameZone := ep.Zone != "" && ep.Zone == at.Zone
 	if len(ep.ForZones) > 0 {
 		sameZone = slices.Contains(ep.ForZones, at.Zone)
@@ -107,7 +125,7 @@ func distance(prefer model.Preference, ep model.Endpoint, at model.Location) uin
 	return 2
 }
 
-func lbEndpoint(ep model.Endpoint, way *corev3.Metadata) *endpointv3.LbEndpoint {
+func lbEndpoint(ep *model.Endpoint, way *corev3.Metadata) *endpointv3.LbEndpoint {
 	out := &endpointv3.LbEndpoint{
 		Metadata: way,
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{

@@ -79,18 +79,22 @@ type way struct {
 	account string
 }
 
-func (w ways) to(service model.Key, e model.Endpoint) *corev3.Metadata {
+func (w ways) to(service model.Key, e *model.Endpoint) *corev3.Metadata {
 	key := way{e.Meshed, e.Account}
 	m := w[key]
 	if m == nil {
-		match := plainEndpoint
-		if e.Meshed {
-			match = model.Key{Namespace: service.Namespace, Name: e.Account}.String()
-		}
-		m = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{socketMatch: matchStruct(match)}}
+		m = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{socketMatch: matchStruct(socketName(service, e))}}
 		w[key] = m
 	}
 	return m
+}
+
+// socketName says which of its cluster's transport sockets an endpoint is reached with.
+func socketName(service model.Key, e *model.Endpoint) string {
+	if e.Meshed {
+		return model.Key{Namespace: service.Namespace, Name: e.Account}.String()
+	}
+	return plainEndpoint
 }
 
 // clusterALPN is what a port's cluster offers; the TCP chain of a port that is detected offers alpnTCP instead.

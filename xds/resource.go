@@ -106,6 +106,17 @@ func NewResource(name string, m proto.Message, opts ...Option) (*Resource, error
 	return r, nil
 }
 
+// NewAssignment makes the endpoints of a cluster from value, a ClusterLoadAssignment of that name that is marshalled
+// already. It is not looked into, so it must be one that [NewResource] would take.
+func NewAssignment(cluster string, value []byte) (*Resource, error) {
+	if cluster == "" || cluster == wildcard {
+		return nil, fmt.Errorf("xds resource %q: the endpoints of a cluster need its name, and %q is none", cluster, wildcard)
+	}
+	r := &Resource{Ref: Ref{Type: Endpoints, Name: cluster}}
+	r.encode(value)
+	return r, nil
+}
+
 // inspect takes the type of m and the names it points to, and returns the name m carries.
 func (r *Resource) inspect(m proto.Message) (name string, err error) {
 	switch m := m.(type) {

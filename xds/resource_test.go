@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -71,6 +72,30 @@ func TestOnlyContentMakesAVersion(t *testing.T) {
 	}
 	if one == version("2") {
 		t.Error("different content has one version")
+	}
+}
+
+func TestAnAssignmentThatIsMarshalledAlreadyIsTheSameResource(t *testing.T) {
+	m := sample(Endpoints, "a", "1")
+	want, err := NewResource("a", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := NewAssignment("a", value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Ref != want.Ref || got.Version != want.Version || !bytes.Equal(got.delta.ReadOnlyData(), want.delta.ReadOnlyData()) {
+		t.Errorf("got %v in version %s, want %v in version %s", got.Ref, got.Version, want.Ref, want.Version)
+	}
+	for _, name := range []string{"", "*"} {
+		if _, err := NewAssignment(name, value); err == nil {
+			t.Errorf("endpoints have the name %q", name)
+		}
 	}
 }
 

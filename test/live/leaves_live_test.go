@@ -82,8 +82,10 @@ func TestASidecarRestartedAfterARootRotationBeginsWithTheBundleOfNow(t *testing.
 	if err := keeper.Rotate(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another root signs", func() bool { return keeper.Progress().Signer != old })
-	eventually(t, "the rotation has ended", func() bool {
+	// Each of its three phases may take as long as a leaf lives, and then up to three rounds of the keeper, of 5 s.
+	phase := w.Leaf + w.Skew + 15*time.Second
+	inTime(t, phase+patience, "another root signs", func() bool { return keeper.Progress().Signer != old })
+	inTime(t, 2*phase+patience, "the rotation has ended", func() bool {
 		p := keeper.Progress()
 		return p.Phase == identity.Steady && len(p.Authority) == 1
 	})
