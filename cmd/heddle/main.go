@@ -58,7 +58,8 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand())
+	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(),
+		installCommand(), upgradeCommand(), uninstallCommand())
 	return root
 }
 

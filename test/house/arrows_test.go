@@ -25,6 +25,7 @@ func arrows() []arrow {
 		{"identity/client", []string{"identity"}},
 		{"identity/keep", []string{"identity"}},
 		{"controlplane/operator", nil},
+		{"deploy", nil},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
@@ -41,7 +42,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"controlplane", "controlplane/operator", "demo", "deploy", "identity", "identity/keep", "identity/service", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
