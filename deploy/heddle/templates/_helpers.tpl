@@ -201,7 +201,6 @@ lifecycle:
 {{- $v := .Values -}}
 - {name: HEDDLE_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: HEDDLE_TRUST_DOMAIN, value: {{ $v.trustDomain | quote }}}
-- {name: HEDDLE_CLUSTER_DOMAIN, value: {{ $v.clusterDomain | quote }}}
 - {name: HEDDLE_CERTIFICATE_LIFETIME, value: {{ $v.certificateLifetime | quote }}}
 - {name: HEDDLE_LISTEN, value: ":15014"}
 - {name: HEDDLE_DRAIN, value: {{ $v.shutdown.drain | quote }}}
