@@ -70,7 +70,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       buildinfo.Get().Version,
 	}
-	root.AddCommand(serveCommand(), checkCommand(), proxyCommand(), identityCommand(), policyCommand(), injectCommand(), uninjectCommand(),
-		sidecarCommand(), initCommand(), demoCommand(), versionCommand())
+	root.AddCommand(installCommand(), upgradeCommand(), uninstallCommand(), checkCommand(), proxyCommand(), identityCommand(), policyCommand(),
+		injectCommand(), uninjectCommand(), serveCommand(), sidecarCommand(), initCommand(), demoCommand(), versionCommand())
 	return root
 }

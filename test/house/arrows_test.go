@@ -32,6 +32,7 @@ func arrows() []arrow {
 		{"controlplane/operator", nil},
 		{"controlplane/api", []string{"buildinfo", "controlplane/operator"}},
 		{"controlplane/reach", []string{"controlplane/api", "controlplane/operator", "identity"}},
+		{"deploy", nil},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
@@ -55,7 +56,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"buildinfo", "sidecar", "sidecar/envoy", "sidecar/probe", "identity", "identity/client", "injector/bootstrap", "injector/redirect", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"admission", "buildinfo", "check", "check/gather", "controlplane", "controlplane/api", "controlplane/operator", "controlplane/reach", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"admission", "buildinfo", "check", "check/gather", "controlplane", "controlplane/api", "controlplane/operator", "controlplane/reach", "demo", "deploy", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
