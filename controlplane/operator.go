@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heddle-mesh/heddle/buildinfo"
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/keep"
@@ -58,6 +60,10 @@ func (o *Operator) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+operator.IdentityPath, o.facts)
 	mux.HandleFunc("POST "+operator.JoinPath, o.join)
+	told := api.Handler(api.Options{Mesh: o.plane, Authenticator: api.Owner{}, Version: buildinfo.Get()})
+	for _, path := range []string{api.VersionPath, api.HealthPath, api.ProxiesPath, api.ProxiesPath + "/"} {
+		mux.Handle("GET "+path, told)
+	}
 	mux.HandleFunc("POST "+operator.RotatePath, o.rotate)
 	mux.HandleFunc("POST "+operator.AbortPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, o.signer.Keeper().Abort(r.Context()))

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
@@ -39,6 +40,7 @@ type serveFlags struct {
 	trustDomain string
 	lifetime    time.Duration
 	listen      string
+	api         string
 	drain       time.Duration
 	logLevel    string
 	logFormat   string
@@ -86,10 +88,19 @@ with --role server does everything else, and gets its own certificates from the 
 	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
 	f.webhooks.add(flags)
+	checkedVar(flags, &f.api, "api", defaultAPI(), "loopback address where the command line asks by port-forward, in a cluster only; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
 	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
 	return c
+}
+
+// defaultAPI is for pods, each of which has a loopback of its own.
+func defaultAPI() string {
+	if os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return ""
+	}
+	return fmt.Sprintf("127.0.0.1:%d", api.Port)
 }
 
 // defaultSocket is in the user's runtime folder, or the system's for root.

@@ -53,7 +53,7 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 		}.Run(ctx)
 	}
 	r := controlplane.Replica{
-		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
+		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, API: f.api, Lifetime: f.lifetime,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)
@@ -74,5 +74,6 @@ func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, cl
 	if err != nil {
 		return err
 	}
+	additions.API = f.api
 	return s.Run(ctx, additions)
 }

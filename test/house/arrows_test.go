@@ -14,6 +14,7 @@ import (
 // Tests may import anything; they are no part of the product.
 func arrows() []arrow {
 	return []arrow{
+		{"buildinfo", nil},
 		{"model", nil},
 		{"policy", nil},
 		{"xds", nil},
@@ -28,6 +29,8 @@ func arrows() []arrow {
 		{"kube/webhooks", nil},
 		{"identity/keep", []string{"identity", "kube/leader"}},
 		{"controlplane/operator", nil},
+		{"controlplane/api", []string{"buildinfo", "controlplane/operator"}},
+		{"controlplane/reach", []string{"controlplane/api", "controlplane/operator", "identity"}},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
@@ -41,14 +44,16 @@ func arrows() []arrow {
 		{"sidecar/envoy", []string{"injector/bootstrap", "filelock"}},
 		{"observe", []string{"model"}},
 		{"controlplane", []string{"*"}},
+		{"check", []string{"buildinfo", "controlplane/api", "identity", "identity/keep", "identity/service"}},
+		{"check/gather", []string{"check", "controlplane/api", "controlplane/operator", "controlplane/reach"}},
 		{"sidecar/sds", nil},
 		{"sidecar/workloadapi", nil},
 		{"sidecar/relay", nil},
 		{"sidecar", []string{"identity", "identity/hold", "injector/bootstrap", "sidecar/sds", "sidecar/workloadapi", "sidecar/relay"}},
-		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
+		{"cmd/heddle-sidecar", []string{"buildinfo", "sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"admission", "controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"admission", "buildinfo", "check", "check/gather", "controlplane", "controlplane/api", "controlplane/operator", "controlplane/reach", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
