@@ -68,6 +68,9 @@ func (p *Plane) apply(b batch) {
 func (p *Plane) becomeReady() {
 	p.publisher.store.MarkSynced()
 	p.ready.Store(true)
+	if p.judged != nil {
+		p.judged.Complete()
+	}
 	p.log.Info().Int("services", len(p.publisher.state.Services())).Msg("serving")
 }
 

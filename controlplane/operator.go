@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/heddle-mesh/heddle/buildinfo"
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/keep"
@@ -28,11 +30,11 @@ import (
 //	POST /v1/abort     turn a rotation back
 //	POST /v1/recover   give up a CA that is gone, so that a new root is made
 type Operator struct {
-	plane  *Plane
+	plane  *Plane // nil: the signer is alone
 	signer *Signer
 }
 
-// NewOperator makes what answers for a control plane and its signer.
+// NewOperator makes what answers for a control plane and its signer; without p for a signer alone.
 func NewOperator(p *Plane, s *Signer) *Operator { return &Operator{p, s} }
 
 // maxOrder bounds what an operator sends, in bytes.
@@ -58,6 +60,10 @@ func (o *Operator) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+operator.IdentityPath, o.facts)
 	mux.HandleFunc("POST "+operator.JoinPath, o.join)
+	told := api.Handler(api.Options{Mesh: o.plane, Authenticator: api.Owner{}, Version: buildinfo.Get()})
+	for _, path := range []string{api.VersionPath, api.HealthPath, api.ProxiesPath, api.ProxiesPath + "/"} {
+		mux.Handle("GET "+path, told)
+	}
 	mux.HandleFunc("POST "+operator.RotatePath, o.rotate)
 	mux.HandleFunc("POST "+operator.AbortPath, func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, o.signer.Keeper().Abort(r.Context()))
@@ -88,6 +94,9 @@ func (o *Operator) joining(ctx context.Context, name string) (operator.Join, err
 	key, ok := podNamed(name)
 	if !ok {
 		return operator.Join{}, fmt.Errorf("%q names no pod: want namespace/pod", name)
+	}
+	if o.plane == nil {
+		return operator.Join{}, errNoJoin(key)
 	}
 	o.signer.await(ctx)
 	pod, err := o.plane.Pod(ctx, key)

@@ -89,12 +89,14 @@ type Options struct {
 	// another replica maybe; default 30 min.
 	StreamAge time.Duration
 	// Drain is how long streams have to end by themselves on shutdown; default 5 s.
-	Drain    time.Duration
-	Registry *prometheus.Registry // default: a new one
-	Status   func() kube.Status   // of the source, if it can lose what it watches; may be nil
-	Signals  observe.Options      // how statistics of sidecars are kept
-	Observer Observer
-	Log      zerolog.Logger
+	Drain time.Duration
+	// Certified says why sidecars cannot be let in, where the door's certificate comes from elsewhere; nil: they can. May be nil.
+	Certified func() error
+	Registry  *prometheus.Registry // default: a new one
+	Status    func() kube.Status   // of the source, if it can lose what it watches; may be nil
+	Signals   observe.Options      // how statistics of sidecars are kept
+	Observer  Observer
+	Log       zerolog.Logger
 }
 
 // Plane is one control plane.
@@ -107,6 +109,7 @@ type Plane struct {
 	registry  *prometheus.Registry
 	metrics   *metrics
 	signals   *observe.Observer
+	judged    judged // nil: nobody hears what became of policies; set before Run
 
 	batches  chan batch
 	calls    chan func()
@@ -163,7 +166,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	p.registry.MustRegister(unhealthy{p})
 	group, running := errgroup.WithContext(ctx)
 	if p.options.Listen != "" {
-		group.Go(func() error { return p.serveStatus(running) })
+		group.Go(func() error { return serveStatus(running, p.options.Listen, p.statusHandler(), p.log) })
 	}
 	group.Go(func() error { return p.serve(running) })
 	err := group.Wait()

@@ -1,9 +1,13 @@
 package controlplane
 
 import (
+	"context"
+	"errors"
+
 	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/mesh"
+	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
 )
 
@@ -24,6 +28,9 @@ func (p *Plane) reportPolicies(changed []mesh.PolicyStatus) {
 		default:
 			log.Error().Str("hash", s.Hash).Msg("policy refused: it has no effect, and there is no earlier good version")
 		}
+	}
+	if p.judged != nil {
+		p.judged.Judged(changed)
 	}
 	if len(changed) > 0 {
 		p.countProblems()
@@ -48,4 +55,26 @@ func (p *Plane) countProblems() {
 	for severity, n := range count {
 		p.publisher.metrics.problems.WithLabelValues(string(severity)).Set(float64(n))
 	}
+}
+
+// errNotReady is the answer to what needs the whole mesh before that is known.
+var errNotReady = errors.New("the first listing of the source is not complete")
+
+// Try tells the problems that the documents of a ConfigMap would have, by their keys in its data, if it were applied now:
+// those of each by itself, and those beside Services, pods and other policies. Nothing is changed. It fails before the
+// mesh is known, and while the control plane stops.
+func (p *Plane) Try(ctx context.Context, text *model.PolicyText) (map[string][]policy.Problem, error) {
+	if !p.ready.Load() {
+		return nil, errNotReady
+	}
+	namespaces := mesh.NamespacesOf(text)
+	var around *mesh.Excerpt
+	if err := p.call(ctx, func() { around = p.publisher.state.Excerpt(namespaces) }); err != nil {
+		return nil, err
+	}
+	all := map[string][]policy.Problem{}
+	for _, s := range around.Try(text) { // not on the loop, which has no time for it
+		all[s.Item] = s.Problems
+	}
+	return all, nil
 }

@@ -26,6 +26,7 @@ type proxy struct {
 	at      model.Location
 	capture translator.Capture
 	streams int
+	arrived arrival // of its newest stream
 }
 
 // connect tells the server what a new stream sees. It runs on the stream's goroutine and has the loop do the work.
@@ -36,7 +37,12 @@ func (p *Plane) connect(ctx context.Context, node *corev3.Node) (xds.Session, er
 	}
 	var px *proxy
 	var layers []xds.Layer
-	if callErr := p.call(ctx, func() { px, layers, err = p.publisher.attach(who, capture) }); callErr != nil {
+	arrived := arrivalOf(ctx, node)
+	if callErr := p.call(ctx, func() {
+		if px, layers, err = p.publisher.attach(who, capture); px != nil {
+			px.arrived = arrived
+		}
+	}); callErr != nil {
 		return xds.Session{}, callErr
 	}
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,12 @@ const (
 	ServerAccount = "heddle"
 	SignerAccount = "heddle-signer"
 )
+
+// ServingNames are the DNS names by which the API server and the command line know the control plane's server.
+func ServingNames(namespace string) []string {
+	name := ServerAccount + "." + namespace + ".svc" // the Service has the account's name
+	return []string{name, name + ".cluster.local"}
+}
 
 // SignerOptions say what a signer signs with and where it answers. TrustDomain and Listener are required.
 type SignerOptions struct {
@@ -53,7 +60,7 @@ type Signer struct {
 	server    *service.Server
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
-	door      *Serving           // what sidecars are shown
+	door      *Serving           // what sidecars are shown; nil: nothing
 	servings  []*Serving         // it, and others by DNS names
 }
 
@@ -62,6 +69,9 @@ type ClusterOptions struct {
 	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
 	CA       kubernetes.Interface // for the Lease and the CA, which must not wait behind what strangers ask; default Client
 	Identity string               // of this process among the replicas: its pod's name
+	// Apart says that the control plane's servers are other processes, which get their identities from here as sidecars
+	// do. This one then has no [Signer.TLS].
+	Apart bool
 }
 
 // NewClusterSigner makes a signer for a cluster, where the API server vouches for pods. The CA is in a Secret.
@@ -73,18 +83,46 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	if c.CA == nil {
 		c.CA = c.Client
 	}
-	s.pods = attest.NewPodWatch(attest.PodWatchOptions{
+	servers := s.options.Namespace + "/" + ServerAccount
+	watch := attest.PodWatchOptions{
 		Client: c.Client.CoreV1().RESTClient(), Label: model.SidecarLabel,
 		Grown: func() { s.keeper.Wake() }, // its pods cannot start without the trust bundle
-	})
+	}
+	if c.Apart {
+		watch.ControlPlane = servers
+	}
+	s.pods = attest.NewPodWatch(watch)
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
 	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity})
 	reviewer := attest.NewReviewer(attest.ReviewerOptions{
-		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: s.options.Namespace + "/" + ServerAccount,
+		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: servers,
 	})
-	s.server = service.ForCluster(s.serviceOptions(), reviewer)
+	offer := s.serviceOptions()
+	if c.Apart {
+		offer.Serving = service.Serving{Account: servers, Names: ServingNames(s.options.Namespace)}
+		offer.People = s.people
+	} else {
+		registerExpiry(s.options.Registry, s.ownExpiry)
+	}
+	s.server = service.ForCluster(offer, reviewer)
 	return s, nil
+}
+
+// people lets the control plane's servers read what people may know: it is they whom people ask.
+func (s *Signer) people(r *http.Request) error {
+	bundle, err := s.bundle()
+	if err != nil {
+		return err
+	}
+	if r.TLS == nil {
+		return errors.New("the caller shows no certificate")
+	}
+	id, err := identity.VerifyLeaf(r.TLS.PeerCertificates, bundle, time.Now())
+	if err == nil && id != s.serverID {
+		err = fmt.Errorf("the caller is %s and not %s", id, s.serverID)
+	}
+	return err
 }
 
 // NewFilesSigner makes a signer for sidecars on this machine, where no API server vouches for pods: whoever may use the
@@ -108,6 +146,7 @@ func NewFilesSigner(o SignerOptions, dir string, pods func(context.Context, mode
 		}
 		return attest.Pod{UID: pod.UID, Account: pod.ServiceAccount}, true, nil
 	}, nil)
+	registerExpiry(s.options.Registry, s.ownExpiry)
 	s.server = service.ForFiles(s.serviceOptions(), s.joins)
 	return s, nil
 }
@@ -117,19 +156,22 @@ func newSigner(o SignerOptions) (*Signer, error) {
 		o.Namespace = DefaultNamespace
 	}
 	s := &Signer{options: o, connected: service.NewConnected(nil)}
-	s.door = s.Serving()
-	if o.Registry != nil {
-		o.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "heddle_identity_control_plane_expiry_seconds",
-			Help: "When the first of the certificates that the control plane serves with expires, in seconds since 1970; 0 while one is missing.",
-		}, s.ownExpiry))
-	}
 	var err error
 	if s.id, err = identity.ID(o.TrustDomain, o.Namespace, SignerAccount); err != nil {
 		return nil, err
 	}
 	s.serverID, err = identity.ID(o.TrustDomain, o.Namespace, ServerAccount)
 	return s, err
+}
+
+// registerExpiry adds the metric of a process that serves.
+func registerExpiry(r prometheus.Registerer, expiry func() float64) {
+	if r != nil {
+		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "heddle_identity_control_plane_expiry_seconds",
+			Help: "When the first of the certificates that the control plane serves with expires, in seconds since 1970; 0 while one is missing.",
+		}, expiry))
+	}
 }
 
 func (s *Signer) ownExpiry() float64 {
@@ -221,21 +263,38 @@ func (s *Signer) bundle() (*spiffebundle.Bundle, error) {
 	return b, err
 }
 
+func errNoJoin(pod model.Key) error {
+	return fmt.Errorf("make a join token for pod %s: in a cluster its own token says who a sidecar is", pod)
+}
+
 // Join gives a token for the sidecar of a pod, good once. It fails in a cluster.
 func (s *Signer) Join(pod *model.Pod) (string, error) {
 	if s.joins == nil {
-		return "", fmt.Errorf("make a join token for pod %s: in a cluster its own token says who a sidecar is", pod.Key)
+		return "", errNoJoin(pod.Key)
 	}
 	return s.joins.Hand(identity.Workload{
 		Namespace: pod.Key.Namespace, Account: pod.ServiceAccount, Pod: pod.Key.Name, PodUID: pod.UID, Node: pod.Node,
 	}), nil
 }
 
-// TLS is the control plane's side of a [Door].
-func (s *Signer) TLS() *tls.Config { return identity.Server(s.door.GetCertificate, s.bundle) }
+// TLS is the control plane's side of a [Door]. It must be called before Run.
+func (s *Signer) TLS() *tls.Config {
+	if s.door == nil {
+		s.door = s.Serving()
+	}
+	return identity.Server(s.door.GetCertificate, s.bundle)
+}
 
-// await waits for the beginning to be over: until there is a certificate, or for a while.
-func (s *Signer) await(ctx context.Context) { s.door.await(ctx) }
+// await waits for the beginning to be over: until there is a certificate for sidecars, or at least a CA; or for a while.
+func (s *Signer) await(ctx context.Context) {
+	if s.door != nil {
+		s.door.await(ctx)
+		return
+	}
+	enough, cancel := context.WithTimeout(ctx, handshakePatience)
+	defer cancel()
+	_ = s.readable(enough) // whoever goes on finds out
+}
 
 // Run answers sidecars until ctx ends, and keeps this process's own certificate fresh.
 func (s *Signer) Run(ctx context.Context) error {

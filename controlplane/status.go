@@ -9,18 +9,19 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/kube"
 )
 
-// serveStatus answers /livez, /readyz and /metrics.
-func (p *Plane) serveStatus(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.options.Listen)
+// serveStatus answers /livez, /readyz and /metrics until ctx ends.
+func serveStatus(ctx context.Context, address string, h http.Handler, log zerolog.Logger) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return fmt.Errorf("listening for /livez, /readyz and /metrics: %w; choose another --listen", err)
 	}
-	p.log.Info().Stringer("address", l.Addr()).Msg("status")
-	s := &http.Server{Handler: p.statusHandler(), ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
+	log.Info().Stringer("address", l.Addr()).Msg("status")
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {
@@ -61,6 +62,12 @@ func (p *Plane) statusHandler() http.Handler {
 		if !p.ready.Load() {
 			http.Error(w, "not ready: the first listing of the source is not complete, or the control plane is stopping\n"+away, http.StatusServiceUnavailable)
 			return
+		}
+		if p.options.Certified != nil {
+			if err := p.options.Certified(); err != nil {
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
 		}
 		fmt.Fprintln(w, "ok")
 		if away != "" {

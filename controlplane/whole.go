@@ -16,6 +16,7 @@ type Whole struct {
 	Plane    *Plane
 	Signer   *Signer
 	Operator net.Listener // of the operator's socket; nil: there is none
+	API      *API         // for the command line; nil: there is none
 }
 
 // Run runs all of it until ctx ends. The signer ends last: a sidecar that is sent away may need it to come back.
@@ -26,6 +27,9 @@ func (w Whole) Run(ctx context.Context) error {
 	group.Go(func() error { return w.Signer.Run(running) })
 	if w.Operator != nil {
 		group.Go(func() error { return NewOperator(w.Plane, w.Signer).Run(running, w.Operator) })
+	}
+	if w.API != nil {
+		group.Go(func() error { return w.Plane.ServeAPI(running, *w.API) })
 	}
 	group.Go(func() error {
 		defer stop()
@@ -46,6 +50,7 @@ type Replica struct {
 	Sidecars string               // address where sidecars get their configuration
 	Signer   string               // address where they get their identities
 	Operator string               // path of the operator's socket
+	API      string               // loopback address where the command line asks; empty for none
 	Lifetime time.Duration        // of certificates
 }
 
@@ -69,11 +74,27 @@ func (r Replica) Run(ctx context.Context) error {
 	signer, err := NewClusterSigner(SignerOptions{
 		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime,
 		Registry: r.Plane.Registry, Log: r.Plane.Log,
-	}, ClusterOptions{r.Client, r.CA, r.Identity})
+	}, ClusterOptions{Client: r.Client, CA: r.CA, Identity: r.Identity})
 	if err != nil {
 		return err
 	}
 	r.Plane.ConnectionAge = ConnectionAge(r.Lifetime)
 	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
-	return Whole{New(r.Plane), signer, operator}.Run(ctx)
+	asked, err := r.api(signer)
+	if err != nil {
+		return err
+	}
+	return Whole{Plane: New(r.Plane), Signer: signer, Operator: operator, API: asked}.Run(ctx)
+}
+
+// api opens the address where the command line asks.
+func (r Replica) api(signer *Signer) (*API, error) {
+	if r.API == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", r.API)
+	if err != nil {
+		return nil, fmt.Errorf("listening for the command line: %w; choose another --api", err)
+	}
+	return signer.API(l, r.Client.AuthenticationV1().TokenReviews()), nil
 }

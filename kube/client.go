@@ -3,6 +3,8 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -17,12 +19,33 @@ type ClientOptions struct {
 	Burst      int     // default 100
 }
 
-// ClientConfig finds the API server and the credentials for it.
-func ClientConfig(o ClientOptions) (*rest.Config, error) {
+func (o ClientOptions) load() clientcmd.ClientConfig {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.Kubeconfig
-	overrides := &clientcmd.ConfigOverrides{CurrentContext: o.Context}
-	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.Context})
+}
+
+// Namespace is the one of the kubeconfig's context, as kubectl takes it where none is named; default if it has none.
+func Namespace(o ClientOptions) string {
+	namespace, _, err := o.load().Namespace()
+	if err != nil || namespace == "" {
+		return "default"
+	}
+	return namespace
+}
+
+// Contexts are the names that --context may have, in order.
+func Contexts(o ClientOptions) []string {
+	raw, err := o.load().RawConfig()
+	if err != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(raw.Contexts))
+}
+
+// ClientConfig finds the API server and the credentials for it.
+func ClientConfig(o ClientOptions) (*rest.Config, error) {
+	config, err := o.load().ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err) && o.Kubeconfig == "" && o.Context == "":
 		return nil, errors.New("find the API server: there is no kubeconfig and this is no pod; give --kubeconfig FILE or set KUBECONFIG")

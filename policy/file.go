@@ -150,7 +150,8 @@ func (f *file) configMap(root *yaml.Node, c chunk, p *problems) {
 		case v.Kind != yaml.ScalarNode || v.Tag != "!!str" || v.Anchor != "":
 			p.add(at, CodeConfigMap, "write the document as a block: "+clip(k.Value)+": |", "is not a string")
 		case !strings.HasSuffix(k.Value, ".yaml"):
-			p.addKey(at, CodeIgnoredKey, "call it "+clip(strings.TrimSuffix(k.Value, ".yml"))+".yaml if it is a policy", "is ignored, since its name does not end in .yaml")
+			ignored := ignoredKey(k.Value)
+			p.addKey(at, ignored.Code, ignored.Hint, "%s", ignored.Message)
 		default:
 			it.Key, it.Source = k.Value, f.source(k, v, c)
 			f.item(it)

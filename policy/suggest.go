@@ -2,6 +2,10 @@ package policy
 
 import "strings"
 
+// Nearest gives the one of names that a person most likely meant by s, or "" if none is close; for other things that
+// people write.
+func Nearest(s string, names []string) string { return nearest(s, names) }
+
 // nearest gives the one of names that a person most likely meant by s, or "" if none is close.
 func nearest(s string, names []string) string {
 	if len(s) > 64 {

@@ -16,18 +16,27 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
-	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/identity/hold"
+	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar/relay"
 	"github.com/heddle-mesh/heddle/sidecar/sds"
 	"github.com/heddle-mesh/heddle/sidecar/workloadapi"
 )
 
-// Signer is what the agent asks of the control plane; [client.Client] is the real one.
+// Signer is what the agent asks of the control plane; identity/client has the real one.
 type Signer interface {
-	SVID(ctx context.Context, token string, csr []byte) (client.SVID, error)
-	Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error)
+	hold.Signer
 	JWT(ctx context.Context, audience []string) (string, error)
 }
+
+// Trust is what a connection to the signer is made with.
+type Trust = hold.Trust
+
+// Token is something to show to the signer that cannot be printed.
+type Token = hold.Token
+
+// NewToken makes one.
+func NewToken(value string) Token { return hold.NewToken(value) }
 
 // Proxy is the Envoy to run; sidecar/envoy has the real one.
 type Proxy interface {
@@ -75,32 +84,43 @@ const BootstrapName = "grpc-bootstrap.json"
 // Agent is one. Make it with [New], then call Run once.
 type Agent struct {
 	o      Options
-	docs   *documents
+	held   *hold.Holder
 	signer Signer
 	sds    *sds.Server
-	health *health
 }
 
 // New gives an agent that does nothing yet.
 func New(o Options) (*Agent, error) {
-	switch {
-	case o.ID.IsZero():
-		return nil, errors.New("make the agent: whose identity it keeps is not given")
-	case o.BundleFile == "":
-		return nil, errors.New("make the agent: no file with the trust bundle is given, so nobody could be trusted")
-	case (o.TokenFile == "") == (o.Join == nil):
-		return nil, errors.New("make the agent: want either a file with a token or a source of join tokens")
-	case o.SDS == "":
+	if o.SDS == "" {
 		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")
 	}
-	a := &Agent{o: o, sds: sds.New(sds.Options{Names: secretNames(), Log: o.Log}), health: newHealth(o.Log)}
-	a.docs = newDocuments(o.ID, o.BundleFile, a.publish)
-	a.signer = o.Connect(a.docs)
+	a := &Agent{o: o, sds: sds.New(sds.Options{Names: secretNames(), Log: o.Log})}
+	holding := hold.Options{
+		ID: o.ID, BundleFile: o.BundleFile, TokenFile: o.TokenFile, Join: o.Join, Publish: a.publish, Log: o.Log,
+		Connect: func(t hold.Trust) hold.Signer {
+			a.signer = o.Connect(t)
+			return a.signer
+		},
+	}
+	if o.Proxy != nil {
+		holding.InUse = taken{a.sds}
+	}
+	var err error
+	if a.held, err = hold.New(holding); err != nil {
+		return nil, fmt.Errorf("make the agent: %w", err)
+	}
 	return a, nil
 }
 
+// taken is what Envoy has accepted.
+type taken struct{ sds *sds.Server }
+
+func (t taken) Bundle() string           { return t.sds.Taken(bootstrap.BundleSecret) }
+func (t taken) Certificate() string      { return t.sds.Taken(bootstrap.CertificateSecret) }
+func (t taken) Changed() <-chan struct{} { return t.sds.Changed() }
+
 // publish gives Envoy what is new.
-func (a *Agent) publish(c *certificate, b *spiffebundle.Bundle) error {
+func (a *Agent) publish(c *hold.Certificate, b *spiffebundle.Bundle) error {
 	secrets, err := envoySecrets(c, b)
 	if err != nil {
 		return err
@@ -132,9 +152,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start(a.serveWorkloadAPI())
 	start(a.serveRelay())
 	start(a.serveReady())
-	start(a.renew, nil)
-	start(a.followBundle, nil)
-	start(a.watchFile, nil)
+	start(a.held.Run, nil)
 	group.Go(func() error {
 		defer stop()
 		return a.runProxy(ctx, serving)
@@ -151,7 +169,7 @@ func (a *Agent) runProxy(ctx, serving context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	if !a.docs.wait(ctx) {
+	if !a.held.Wait(ctx) {
 		return nil
 	}
 	return a.o.Proxy.Run(ctx)
@@ -192,11 +210,11 @@ func (a *Agent) serveRelay() (func(context.Context) error, error) {
 		return nothing, nil
 	}
 	r, err := relay.New(relay.Options{
-		Address: o.Address, TLS: a.docs.tls(o.ControlPlane), Log: a.o.Log,
+		Address: o.Address, TLS: a.held.TLS(o.ControlPlane), Log: a.o.Log,
 		Identity: func(ctx context.Context) {
 			ctx, stop := context.WithTimeout(ctx, relayPatience)
 			defer stop()
-			a.docs.wait(ctx) // without one the handshake says so
+			a.held.Wait(ctx) // without one the handshake says so
 		},
 	})
 	if err != nil {
@@ -232,11 +250,11 @@ func serveGRPC(ctx context.Context, s *grpc.Server, l net.Listener) error {
 type source struct{ *Agent }
 
 func (s source) Documents() (*workloadapi.SVID, *spiffebundle.Bundle, <-chan struct{}) {
-	c, b, changed := s.docs.current()
+	c, b, changed := s.held.Current()
 	if c == nil {
 		return nil, b, changed
 	}
-	return &workloadapi.SVID{ID: c.id, Chain: c.chain, PKCS8: c.key.pkcs8}, b, changed
+	return &workloadapi.SVID{ID: c.ID(), Chain: c.Chain(), PKCS8: c.PKCS8}, b, changed
 }
 
 func (s source) JWT(ctx context.Context, audience []string) (string, error) {

@@ -3,7 +3,9 @@ package sidecar
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,13 +16,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/rs/zerolog"
-	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
@@ -52,11 +52,11 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 	o.Proxy, o.Log = e, zerolog.New(log)
 	a := run(t, o)
 	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
-	s.waitTaken()
+	s.WaitTaken()
 	held := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber
 
-	c, _, _ := a.docs.current()
-	other := must(must(newKey()).pem())
+	c, _, _ := a.held.Current()
+	other := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: must(x509.MarshalPKCS8PrivateKey(must(newKey())))})
 	certificate := func(chain, key []byte) *tlsv3.Secret {
 		return &tlsv3.Secret{Name: bootstrap.CertificateSecret, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
 			CertificateChain: inline(chain), PrivateKey: inline(key),
@@ -64,9 +64,9 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 	}
 	refused := 0
 	for name, bad := range map[string]*tlsv3.Secret{
-		"no PEM":         certificate([]byte("nonsense"), must(c.key.pem())),
-		"a cut off key":  certificate(identity.CertificatesPEM(c.chain), must(c.key.pem())[:100]),
-		"an unfit key":   certificate(identity.CertificatesPEM(c.chain), other),
+		"no PEM":         certificate([]byte("nonsense"), must(c.KeyPEM())),
+		"a cut off key":  certificate(identity.CertificatesPEM(c.Chain()), must(c.KeyPEM())[:100]),
+		"an unfit key":   certificate(identity.CertificatesPEM(c.Chain()), other),
 		"another secret": {Name: bootstrap.CertificateSecret, Type: &tlsv3.Secret_GenericSecret{GenericSecret: &tlsv3.GenericSecret{Secret: &corev3.DataSource{}}}},
 	} {
 		if err := a.sds.Set(name, bad); err != nil {
@@ -86,19 +86,19 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 	}
 	noSecrets(t, a, "the agent's log", log.String())
 
-	must(a.attempt(t.Context()))
+	a.held.Renew()
 	eventually(t, "the next good certificate is shown", func() bool {
 		return shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.Cmp(held) != 0
 	})
 	// Envoy refuses bundles as long as it has a key that does not match; it has none.
 	next := must(identity.NewRoot(domain(), time.Now(), 0))
-	s.trust(must(identity.Merge(s.ca.Bundle(), next.Bundle())))
-	s.waitTaken()
+	s.Trust(must(identity.Merge(s.CA().Bundle(), next.Bundle())))
+	s.WaitTaken()
 }
 
 func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
-	s.setAway(errAway)
+	s.SetAway(errAway)
 	dir := shortDir(t)
 	e := newEnvoy(t, dir)
 	// This Envoy starts before the agent has an identity, unlike one that the agent starts.
@@ -113,7 +113,7 @@ func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
 	}()
 	eventually(t, "Envoy runs", func() bool { _, err := e.admin(t.Context(), "/server_info"); return err == nil })
 	a := run(t, options(t, s, dir))
-	eventually(t, "Envoy has asked", func() bool { return a.sds.Taken(bootstrap.BundleSecret) == identity.Fingerprint(s.bundle()) })
+	eventually(t, "Envoy has asked", func() bool { return a.sds.Taken(bootstrap.BundleSecret) == identity.Fingerprint(s.Trusted()) })
 	if err := get(e.plain); err == nil {
 		t.Error("a request goes through without an identity")
 	}
@@ -125,7 +125,7 @@ func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
 		}
 		c.Close()
 	}
-	s.setAway(nil)
+	s.SetAway(nil)
 	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
 }
 
@@ -151,24 +151,24 @@ func (p *idle) Ready(context.Context) error { return nil }
 
 func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
-	s.setAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 1"))
+	s.SetAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 1"))
 	o, log, p := options(t, s, shortDir(t)), &lines{}, newIdle()
 	o.Ready = "unix:" + filepath.Join(filepath.Dir(o.SDS), "ready.sock")
 	o.Log, o.Proxy = zerolog.New(log), p
 	run(t, o)
 	more := func(n int) {
 		t.Helper()
-		before := len(s.asked())
-		eventually(t, "more attempts", func() bool { return len(s.asked()) >= before+n })
+		before := len(s.Asked())
+		eventually(t, "more attempts", func() bool { return len(s.Asked()) >= before+n })
 	}
 	more(2)
 	status, code := readyz(t, o.Ready)
 	if code != http.StatusServiceUnavailable || !strings.Contains(strings.Join(status.Reasons, " "), "connection refused") {
 		t.Errorf("readiness: %d %+v", code, status)
 	}
-	s.setAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 2"))
+	s.SetAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 2"))
 	more(2)
-	s.setAway(errors.New("token-expired: its time is over"))
+	s.SetAway(errors.New("token-expired: its time is over"))
 	more(2)
 	select {
 	case <-p.started:
@@ -178,10 +178,10 @@ func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing
 	if got := strings.Count(log.String(), `"errand":"get a certificate"`); got != 2 {
 		t.Errorf("%d lines for two reasons: %s", got, log)
 	}
-	s.setAway(nil)
+	s.SetAway(nil)
 	<-p.started
 	eventually(t, "it is ready", func() bool { status, code = readyz(t, o.Ready); return code == http.StatusOK && status.Ready })
-	if status.ID != s.id.String() || status.Bundle != identity.Fingerprint(s.bundle()) || status.Expires == nil {
+	if status.ID != s.ID.String() || status.Bundle != identity.Fingerprint(s.Trusted()) || status.Expires == nil {
 		t.Errorf("readiness: %+v", status)
 	}
 	eventually(t, "the log says that it is over", func() bool { return strings.Contains(log.String(), "works again") })
@@ -216,140 +216,6 @@ func TestAnEnvoyThatEndsEndsTheAgentWithItsError(t *testing.T) {
 	wantError(t, <-ended, "exit status 7")
 	if _, err := os.Stat(o.SDS); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is left behind: %v", err)
-	}
-}
-
-func TestABundleInTheFileIsTakenWhenItChangesAndAnOlderOneIsNot(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSigner(t, "web", time.Hour)
-		a := must(New(options(t, s, t.TempDir())))
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- a.watchFile(ctx) }()
-		defer func() {
-			stop()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		}()
-		holds := func(what string, want *spiffebundle.Bundle) {
-			t.Helper()
-			time.Sleep(2 * fileInterval)
-			synctest.Wait()
-			if _, b, _ := a.docs.current(); b == nil || identity.Fingerprint(b) != identity.Fingerprint(want) {
-				t.Errorf("%s: it is not held", what)
-			}
-		}
-		first := s.bundle()
-		holds("at first", first)
-		s.trust(must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())
-		second := s.bundle()
-		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(second)))
-		holds("changed", second)
-		writeFile(t, a.o.BundleFile, []byte(`{"keys": []}`))
-		holds("without authorities", second)
-		wantError(t, errors.New(a.health.file.why()), "no X.509 authority")
-		if err := os.Remove(a.o.BundleFile); err != nil {
-			t.Fatal(err)
-		}
-		holds("gone", second)
-		writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(first)))
-		if b, err := a.docs.Bundle(); err != nil || identity.Fingerprint(b) != identity.Fingerprint(first) {
-			t.Errorf("a connection is verified by the bundle of before: %v", err)
-		}
-	})
-}
-
-// What a rotation while the agent was cut off leaves is a file that the signer's certificate fits, and it alone.
-func TestOnceTheSignerHasSentABundleTheFileServesToDialTheSignerOnly(t *testing.T) {
-	s := newSigner(t, "web", time.Hour)
-	a := must(New(options(t, s, t.TempDir())))
-	must(a.docs.readFile())
-	must(a.attempt(t.Context()))
-	first := s.bundle()
-	forged := must(identity.NewRoot(domain(), time.Now(), 0))
-	_, _, changed := a.docs.current()
-	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(forged.Bundle())))
-	if took := must(a.docs.readFile()); took {
-		t.Error("the file replaces what the signer has sent")
-	}
-	select {
-	case <-changed:
-		t.Error("somebody is told of the file's bundle")
-	default:
-	}
-	for what, get := range map[string]func() (*spiffebundle.Bundle, error){
-		"Envoy and applications are given": func() (*spiffebundle.Bundle, error) { _, b, _ := a.docs.current(); return b, nil },
-		"the control plane is verified by": a.docs.held,
-	} {
-		if b := must(get()); identity.Fingerprint(b) != identity.Fingerprint(first) {
-			t.Errorf("%s what the file says", what)
-		}
-	}
-	both := must(identity.Merge(first, forged.Bundle()))
-	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(both) {
-		t.Error("the signer is not verified by what it sent and by the file")
-	}
-	s.trust(must(identity.NewRoot(domain(), time.Now(), 0)).Bundle())
-	if took := must(a.docs.takeBundle(s.bundle())); !took {
-		t.Fatal("the signer's next bundle is not taken")
-	}
-	if b := must(a.docs.Bundle()); identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
-		t.Error("what the file said before outlives the next bundle")
-	}
-}
-
-func TestAnAgentThatWasCutOffForAWholeRotationComesBackByTheFile(t *testing.T) {
-	s := newSigner(t, "web", time.Hour)
-	a := must(New(options(t, s, t.TempDir())))
-	must(a.docs.readFile())
-	must(a.attempt(t.Context()))
-	s.ca = must(identity.NewRoot(domain(), time.Now(), 0))
-	s.trust(s.ca.Bundle())
-	k := must(newKey())
-	signers := must(s.ca.Issue(t.Context(), identity.Request{ID: idOf("signer"), Key: &k.private().PublicKey}))
-	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err == nil {
-		t.Fatal("the signer is trusted before the file says so")
-	}
-	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(s.bundle())))
-	if _, err := identity.VerifyLeaf(signers, must(a.docs.Bundle()), time.Now()); err != nil {
-		t.Errorf("the file says so: %v", err)
-	}
-	must(a.attempt(t.Context()))
-	if c, b, _ := a.docs.current(); !c.trustedBy(b) || identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
-		t.Error("the signer's new bundle is not taken")
-	}
-}
-
-func TestTheFirstBundleOfTheSignerCountsWhateverNumberTheFilesHas(t *testing.T) {
-	s := newSigner(t, "web", time.Hour)
-	a := must(New(options(t, s, t.TempDir())))
-	ahead := must(identity.NewRoot(domain(), time.Now(), 0)).Bundle()
-	ahead.SetSequenceNumber(1 << 60)
-	writeFile(t, a.o.BundleFile, must(identity.MarshalBundle(ahead)))
-	must(a.docs.readFile())
-	must(a.attempt(t.Context()))
-	if _, b, _ := a.docs.current(); identity.Fingerprint(b) != identity.Fingerprint(s.bundle()) {
-		t.Error("the signer's bundle is not taken")
-	}
-}
-
-func TestNeitherKeyNorTokenCanBePrinted(t *testing.T) {
-	s := newSigner(t, "web", time.Hour)
-	o := options(t, s, t.TempDir())
-	a := must(New(o))
-	must(a.attempt(t.Context()))
-	o.TokenFile, o.Join = "", func(context.Context) (Token, error) { return NewToken(secretToken), nil }
-	c, _, _ := a.docs.current()
-	var text strings.Builder
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
-		for _, v := range []any{c.key, &c.key, c, *c, c.tls(), *c.tls(), a.docs, o, &o, struct{ o Options }{o}, struct{ Key key }{c.key}, must(o.Join(t.Context()))} {
-			fmt.Fprintf(&text, verb+"\n", v)
-		}
-	}
-	noSecrets(t, a, "what is printed", text.String())
-	if _, err := json.Marshal(c.key); err == nil {
-		t.Error("a key is written as JSON")
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // forge signs a leaf that no issuer of ours would: the CA's key with a template of one's own.
-func forge(t *testing.T, ca *identity.Authority, k key, uris []string, change func(*x509.Certificate)) tls.Certificate {
+func forge(t *testing.T, ca *identity.Authority, k *ecdsa.PrivateKey, uris []string, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	block, _ := pem.Decode(must(ca.Material()).Key)
 	private := must(x509.ParsePKCS8PrivateKey(block.Bytes)).(*ecdsa.PrivateKey)
@@ -60,25 +60,25 @@ func TestTheBundleAloneLetsNoCertificateInThatIsNoSVIDOfTheTrustDomain(t *testin
 	_, e := start(t, s)
 	k := must(newKey())
 	web := []string{"spiffe://cluster.local/ns/shop/sa/web"}
-	if !letIn(t, e.any, forge(t, s.ca, k, web, nil)) {
+	if !letIn(t, e.any, forge(t, s.CA(), k, web, nil)) {
 		t.Fatal("a good certificate is refused, so the rest shows nothing")
 	}
 	for name, cert := range map[string]tls.Certificate{
-		"of another trust domain":            forge(t, s.ca, k, []string{"spiffe://elsewhere/ns/shop/sa/web"}, nil),
-		"of a trust domain that looks alike": forge(t, s.ca, k, []string{"spiffe://cluster.local.evil/ns/shop/sa/web"}, nil),
-		"without an ID":                      forge(t, s.ca, k, nil, nil),
-		"with no SPIFFE ID":                  forge(t, s.ca, k, []string{"https://cluster.local/ns/shop/sa/web"}, nil),
-		"that may sign others": forge(t, s.ca, k, web, func(c *x509.Certificate) {
+		"of another trust domain":            forge(t, s.CA(), k, []string{"spiffe://elsewhere/ns/shop/sa/web"}, nil),
+		"of a trust domain that looks alike": forge(t, s.CA(), k, []string{"spiffe://cluster.local.evil/ns/shop/sa/web"}, nil),
+		"without an ID":                      forge(t, s.CA(), k, nil, nil),
+		"with no SPIFFE ID":                  forge(t, s.CA(), k, []string{"https://cluster.local/ns/shop/sa/web"}, nil),
+		"that may sign others": forge(t, s.CA(), k, web, func(c *x509.Certificate) {
 			c.KeyUsage |= x509.KeyUsageCertSign
 		}),
-		"of a CA":                    forge(t, s.ca, k, web, func(c *x509.Certificate) { c.IsCA = true }),
-		"without digitalSignature":   forge(t, s.ca, k, web, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
-		"expired":                    forge(t, s.ca, k, web, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }),
-		"by another CA":              forge(t, newSigner(t, "web", time.Hour).ca, k, web, nil),
-		"of the trust domain itself": forge(t, s.ca, k, []string{"spiffe://cluster.local"}, nil),
-		"of the domain with a dot":   forge(t, s.ca, k, []string{"spiffe://cluster.local./ns/shop/sa/web"}, nil),
-		"of the domain in capitals":  forge(t, s.ca, k, []string{"spiffe://CLUSTER.local/ns/shop/sa/web"}, nil),
-		"of the domain with a port":  forge(t, s.ca, k, []string{"spiffe://cluster.local:443/ns/shop/sa/web"}, nil),
+		"of a CA":                    forge(t, s.CA(), k, web, func(c *x509.Certificate) { c.IsCA = true }),
+		"without digitalSignature":   forge(t, s.CA(), k, web, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }),
+		"expired":                    forge(t, s.CA(), k, web, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }),
+		"by another CA":              forge(t, newSigner(t, "web", time.Hour).CA(), k, web, nil),
+		"of the trust domain itself": forge(t, s.CA(), k, []string{"spiffe://cluster.local"}, nil),
+		"of the domain with a dot":   forge(t, s.CA(), k, []string{"spiffe://cluster.local./ns/shop/sa/web"}, nil),
+		"of the domain in capitals":  forge(t, s.CA(), k, []string{"spiffe://CLUSTER.local/ns/shop/sa/web"}, nil),
+		"of the domain with a port":  forge(t, s.CA(), k, []string{"spiffe://cluster.local:443/ns/shop/sa/web"}, nil),
 	} {
 		if letIn(t, e.any, cert) {
 			t.Errorf("a certificate %s is let in", name)
@@ -100,7 +100,7 @@ func TestAnExactIDLetsNobodyElseIn(t *testing.T) {
 		"spiffe://cluster.local":                   false,
 		"spiffe://elsewhere/ns/shop/sa/web":        false,
 	} {
-		if got := letIn(t, e.mtls, forge(t, s.ca, k, []string{id}, nil)); got != want {
+		if got := letIn(t, e.mtls, forge(t, s.CA(), k, []string{id}, nil)); got != want {
 			t.Errorf("%s is let in: %v, want %v", id, got, want)
 		}
 	}

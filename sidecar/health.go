@@ -8,63 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
-
-// health is how the agent's errands go.
-type health struct{ certificate, bundle, file *errand }
-
-func newHealth(log zerolog.Logger) *health {
-	return &health{
-		certificate: &errand{log: log, what: "get a certificate"},
-		bundle:      &errand{log: log, what: "follow the trust bundle"},
-		file:        &errand{log: log, what: "read the trust bundle's file"},
-	}
-}
-
-// errand is something that is tried again and again. It says in the log when it begins to fail, when the reason changes,
-// and when it is over; not at each attempt.
-type errand struct {
-	log  zerolog.Logger
-	what string
-
-	mu     sync.Mutex
-	reason string
-}
-
-// numbers in a reason, as source ports, change with each attempt.
-func numbers() *regexp.Regexp { return regexp.MustCompile(`[0-9]+`) }
-
-func (e *errand) hear(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	before := e.reason
-	if err == nil {
-		e.reason = ""
-		if before != "" {
-			e.log.Info().Str("errand", e.what).Msg("works again")
-		}
-		return
-	}
-	e.reason = err.Error()
-	if n := numbers(); n.ReplaceAllString(before, "") != n.ReplaceAllString(e.reason, "") {
-		e.log.Warn().Err(err).Str("errand", e.what).Msg("does not work and is tried again")
-	}
-}
-
-func (e *errand) why() string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.reason
-}
 
 // Status is what /readyz answers with.
 type Status struct {
@@ -79,13 +28,8 @@ type Status struct {
 
 // Status says how it is now. The agent is ready while its certificate is valid and Envoy serves.
 func (a *Agent) Status(ctx context.Context) Status {
-	c, b, _ := a.docs.current()
-	s := Status{ID: a.o.ID.String(), Refusals: a.sds.Refused()}
-	for _, e := range []*errand{a.health.certificate, a.health.bundle, a.health.file} {
-		if why := e.why(); why != "" {
-			s.Reasons = append(s.Reasons, fmt.Sprintf("%s: %s", e.what, why))
-		}
-	}
+	c, b, _ := a.held.Current()
+	s := Status{ID: a.o.ID.String(), Refusals: a.sds.Refused(), Reasons: a.held.Faults()}
 	if b != nil {
 		s.Bundle, s.Taken = identity.Fingerprint(b), a.sds.Taken(bootstrap.BundleSecret)
 	}
@@ -93,12 +37,12 @@ func (a *Agent) Status(ctx context.Context) Status {
 	case c == nil:
 		s.Reasons = append(s.Reasons, "there is no certificate yet")
 		return s
-	case left(c) <= 0:
+	case time.Until(c.Expires()) <= 0:
 		s.Reasons = append(s.Reasons, "the certificate has expired")
 	default:
 		s.Ready = true
 	}
-	expires := c.expires()
+	expires := c.Expires()
 	s.Expires = &expires
 	if a.o.Proxy != nil {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)

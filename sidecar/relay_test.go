@@ -72,11 +72,11 @@ func (p *plane) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryServic
 func servePlane(t *testing.T, s *signer, id string, p *plane) string {
 	t.Helper()
 	k := must(newKey())
-	var server tls.Certificate = forge(t, s.ca, k, []string{id}, nil)
+	var server tls.Certificate = forge(t, s.CA(), k, []string{id}, nil)
 	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS13,
 		VerifyConnection: func(c tls.ConnectionState) error {
-			_, err := identity.VerifyLeaf(c.PeerCertificates, s.bundle(), time.Now())
+			_, err := identity.VerifyLeaf(c.PeerCertificates, s.Trusted(), time.Now())
 			return err
 		},
 	})))
@@ -107,10 +107,7 @@ func relaying(t *testing.T, s *signer, address string) (*grpc.ClientConn, string
 		ControlPlane: must(identity.ID(domain(), "heddle-system", "heddle")), Node: "shop/web-1", Zone: "z1",
 	}
 	a := run(t, o)
-	s.mu.Lock()
-	away := s.away
-	s.mu.Unlock()
-	if away == nil && !a.docs.wait(soon(t)) {
+	if s.Away() == nil && !a.held.Wait(soon(t)) {
 		t.Fatal("no identity")
 	}
 	conn, err := grpc.NewClient("unix:"+o.Relay.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -146,8 +143,8 @@ func TestADSStreamsArePassedOnByteForByteWithThePodsIdentity(t *testing.T) {
 			t.Errorf("got %v", r)
 		}
 	}
-	if got := p.caller.Load(); got != s.id.String() {
-		t.Errorf("the control plane sees %v, want %s", got, s.id)
+	if got := p.caller.Load(); got != s.ID.String() {
+		t.Errorf("the control plane sees %v, want %s", got, s.ID)
 	}
 	if got := p.metadata.Load().(metadata.MD).Get("x-forwarded-client-cert"); got != nil {
 		t.Errorf("metadata is passed on: %v", got)
@@ -220,7 +217,7 @@ func TestTheRelaySpeaksOnlyWithTheControlPlane(t *testing.T) {
 func TestAStreamThatComesBeforeTheIdentityWaitsForIt(t *testing.T) {
 	s, p := newSigner(t, "web", time.Hour), &plane{}
 	address := servePlane(t, s, planeID, p)
-	s.setAway(errAway)
+	s.SetAway(errAway)
 	conn, _ := relaying(t, s, address)
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(soon(t))
 	if err != nil {
@@ -229,7 +226,7 @@ func TestAStreamThatComesBeforeTheIdentityWaitsForIt(t *testing.T) {
 	if err := stream.Send(&discoveryv3.DiscoveryRequest{TypeUrl: "early"}); err != nil {
 		t.Fatal(err)
 	}
-	s.setAway(nil)
+	s.SetAway(nil)
 	if r, err := stream.Recv(); err != nil || r.GetVersionInfo() != "early" {
 		t.Errorf("got %v %v", r, err)
 	}
@@ -239,7 +236,7 @@ func TestWithoutAnIdentityTheRelaySaysSo(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s, p := newSigner(t, "web", time.Hour), &plane{}
 	address := servePlane(t, s, planeID, p)
-	s.setAway(errAway)
+	s.SetAway(errAway)
 	conn, _ := relaying(t, s, address)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

@@ -2,6 +2,8 @@ package sidecar
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"io/fs"
@@ -40,9 +42,9 @@ func scan(t *testing.T, a *Agent, e *realEnvoy, dir string) {
 
 func noSecrets(t testing.TB, a *Agent, where, text string) {
 	t.Helper()
-	c, _, _ := a.docs.current()
-	der, pem := must(c.key.pkcs8()), must(c.key.pem())
-	scalar := must(c.key.private().Bytes())
+	c, _, _ := a.held.Current()
+	der, pem := must(c.PKCS8()), must(c.KeyPEM())
+	scalar := must(must(x509.ParsePKCS8PrivateKey(der)).(*ecdsa.PrivateKey).Bytes())
 	for what, secret := range map[string][]byte{
 		"the mark of a private key": []byte("PRIVATE KEY-----"),
 		"the same in base64":        []byte(base64.StdEncoding.EncodeToString([]byte("-----BEGIN PRIVATE KEY-----\n")))[:36],

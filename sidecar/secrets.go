@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/hold"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
@@ -21,7 +22,7 @@ type versioned struct {
 
 // envoySecrets renders what there is. The bundle comes first: a certificate by a new CA is of no use to an Envoy that
 // does not trust that CA yet. Its version is its fingerprint, by which the signer knows it.
-func envoySecrets(c *certificate, b *spiffebundle.Bundle) ([]versioned, error) {
+func envoySecrets(c *hold.Certificate, b *spiffebundle.Bundle) ([]versioned, error) {
 	var out []versioned
 	if b != nil {
 		context, err := validation(b)
@@ -34,14 +35,14 @@ func envoySecrets(c *certificate, b *spiffebundle.Bundle) ([]versioned, error) {
 		}})
 	}
 	if c != nil {
-		private, err := c.key.pem()
+		private, err := c.KeyPEM()
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, versioned{c.version(), &tlsv3.Secret{
+		out = append(out, versioned{c.Version(), &tlsv3.Secret{
 			Name: bootstrap.CertificateSecret,
 			Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: &tlsv3.TlsCertificate{
-				CertificateChain: inline(identity.CertificatesPEM(c.chain)),
+				CertificateChain: inline(identity.CertificatesPEM(c.Chain())),
 				PrivateKey:       inline(private), // Envoy's dumps redact it
 			}},
 		}})

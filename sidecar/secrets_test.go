@@ -42,7 +42,7 @@ func get(address string) error {
 // shown gives the certificate that the mTLS listener shows to a client with the identity of the agent.
 func shown(t *testing.T, a *Agent, address string) *tls.ConnectionState {
 	t.Helper()
-	c := a.docs.tls(a.o.ID)
+	c := a.held.TLS(a.o.ID)
 	c.NextProtos = []string{"h2"}
 	conn, err := tls.Dial("tcp", address, c)
 	if err != nil {
@@ -56,7 +56,7 @@ func shown(t *testing.T, a *Agent, address string) *tls.ConnectionState {
 func TestARotationIsNoticedByNobody(t *testing.T) {
 	s := newSigner(t, "web", 3*time.Second)
 	a, e := start(t, s)
-	s.waitTaken()
+	s.WaitTaken()
 	first := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.String()
 
 	// Load on connections that stay, while certificates are renewed every second or two and the root is replaced.
@@ -101,19 +101,17 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 			}
 		})
 	}
-	old := s.ca
+	old := s.CA()
 	next := must(identity.NewRoot(domain(), time.Now(), 0))
-	s.trust(must(identity.Merge(old.Bundle(), next.Bundle())))
-	s.waitTaken()
-	s.mu.Lock()
-	s.ca = next
-	s.mu.Unlock()
+	s.Trust(must(identity.Merge(old.Bundle(), next.Bundle())))
+	s.WaitTaken()
+	s.Sign(next)
 	eventually(t, "a certificate by the new root", func() bool {
 		return shown(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil
 	})
-	s.trust(next.Bundle())
-	s.waitTaken()
-	eventually(t, "two more renewals", func() bool { return len(s.asked()) >= 5 })
+	s.Trust(next.Bundle())
+	s.WaitTaken()
+	eventually(t, "two more renewals", func() bool { return len(s.Asked()) >= 5 })
 	close(stop)
 	load.Wait()
 

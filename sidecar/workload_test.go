@@ -73,8 +73,8 @@ func TestApplicationsFollowARotationByTheWorkloadAPI(t *testing.T) {
 	at := serveApps(t, s)
 	source := x509Source(t, at)
 	first := must(source.GetX509SVID())
-	if first.ID != s.id {
-		t.Errorf("the identity is %s, want %s", first.ID, s.id)
+	if first.ID != s.ID {
+		t.Errorf("the identity is %s, want %s", first.ID, s.ID)
 	}
 	tokens, err := workloadapi.NewJWTSource(soon(t), workloadapi.WithClientOptions(at))
 	if err != nil {
@@ -101,34 +101,32 @@ func TestApplicationsFollowARotationByTheWorkloadAPI(t *testing.T) {
 	}
 
 	next := must(identity.NewRoot(domain(), time.Now(), 0))
-	s.trust(must(identity.Merge(s.ca.Bundle(), next.Bundle())))
+	s.Trust(must(identity.Merge(s.CA().Bundle(), next.Bundle())))
 	if n := len(must((<-heard.x509).GetX509BundleForTrustDomain(domain())).X509Authorities()); n != 2 {
 		t.Errorf("%d authorities during the rotation", n)
 	}
 	if n := len(must((<-heard.jwt).GetJWTBundleForTrustDomain(domain())).JWTAuthorities()); n != 2 {
 		t.Errorf("%d keys for tokens during the rotation", n)
 	}
-	s.mu.Lock()
-	s.ca = next
-	s.mu.Unlock()
+	s.Sign(next)
 	eventually(t, "a certificate by the new CA", func() bool {
 		return must(source.GetX509SVID()).Certificates[0].CheckSignatureFrom(next.Certificate()) == nil
 	})
-	s.trust(next.Bundle())
+	s.Trust(next.Bundle())
 	if n := len(must((<-heard.x509).GetX509BundleForTrustDomain(domain())).X509Authorities()); n != 1 {
 		t.Errorf("%d authorities at last", n)
 	}
 	<-heard.jwt
 	token := must(tokens.FetchJWTSVID(soon(t), jwtsvid.Params{Audience: "api"}))
 	bundle := next.Bundle().JWTBundle()
-	if svid, err := jwtsvid.ParseAndValidate(token.Marshal(), bundle, []string{"api"}); err != nil || svid.ID != s.id {
+	if svid, err := jwtsvid.ParseAndValidate(token.Marshal(), bundle, []string{"api"}); err != nil || svid.ID != s.ID {
 		t.Errorf("the token after the rotation: %v", err)
 	}
 }
 
 func TestTwoApplicationsSpeakMutualTLSByTheirAgents(t *testing.T) {
 	s := newSigner(t, "api", time.Hour)
-	server, client := x509Source(t, serveApps(t, s)), x509Source(t, serveApps(t, s.sharing("web")))
+	server, client := x509Source(t, serveApps(t, s)), x509Source(t, serveApps(t, s.Sharing("web")))
 	allow := func(account string) tlsconfig.Authorizer { return tlsconfig.AuthorizeID(idOf(account)) }
 	l, err := tls.Listen("tcp", "127.0.0.1:0", tlsconfig.MTLSServerConfig(server, server, allow("web")))
 	if err != nil {
@@ -183,7 +181,7 @@ func TestTokensAreForOneselfAndCostTheSignerLittle(t *testing.T) {
 	}
 	defer c.Close()
 	first := must(c.FetchJWTSVID(soon(t), jwtsvid.Params{Audience: "api", ExtraAudiences: []string{"db"}}))
-	s.setAway(errAway)
+	s.SetAway(errAway)
 	again := must(c.FetchJWTSVID(soon(t), jwtsvid.Params{Audience: "db", ExtraAudiences: []string{"api"}}))
 	if again.Marshal() != first.Marshal() {
 		t.Error("the same audiences cost another token")
@@ -197,7 +195,7 @@ func TestTokensAreForOneselfAndCostTheSignerLittle(t *testing.T) {
 	if _, err := c.FetchJWTSVID(soon(t), jwtsvid.Params{}); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("no audience: %v", err)
 	}
-	if svid, err := c.ValidateJWTSVID(soon(t), first.Marshal(), "db"); err != nil || svid.ID != s.id {
+	if svid, err := c.ValidateJWTSVID(soon(t), first.Marshal(), "db"); err != nil || svid.ID != s.ID {
 		t.Errorf("a good token is not valid: %v", err)
 	}
 	foreign := must(newSigner(t, "web", time.Hour).JWT(t.Context(), []string{"db"}))
@@ -237,7 +235,7 @@ func TestTheWorkloadAPIWantsItsHeader(t *testing.T) {
 
 func TestApplicationsWaitForTheFirstIdentity(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
-	s.setAway(errAway)
+	s.SetAway(errAway)
 	at := serveApps(t, s)
 	got := make(chan spiffeid.ID, 1)
 	go func() {
@@ -249,14 +247,14 @@ func TestApplicationsWaitForTheFirstIdentity(t *testing.T) {
 		}
 		got <- svid.ID
 	}()
-	eventually(t, "the signer is asked", func() bool { return len(s.asked()) > 1 })
+	eventually(t, "the signer is asked", func() bool { return len(s.Asked()) > 1 })
 	select {
 	case <-got:
 		t.Fatal("an answer without an identity")
 	default:
 	}
-	s.setAway(nil)
-	if id := <-got; id != s.id {
+	s.SetAway(nil)
+	if id := <-got; id != s.ID {
 		t.Errorf("got %v", id)
 	}
 }

@@ -140,6 +140,8 @@ func (s *script) run(words []string) error {
 		return s.current.speak(verb, args, s.versionOf)
 	case "recv": // recv TYPE NAME@LABEL ... -NAME ... [nonce=N]: the oldest response not yet looked at
 		return s.current.want(strings.Join(args, " "), s.label)
+	case "state": // state TYPE COUNT synced|unsynced [NAME@LABEL ...]: what people are told of the proxy; the names are those it refused
+		return s.wantState(args)
 	case "idle":
 		return s.allIdle()
 	case "leave": // the proxy goes

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/heddle-mesh/heddle/buildinfo"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
@@ -171,6 +172,7 @@ func (s *settings) proxy(ctx context.Context, plane spiffeid.ID, log zerolog.Log
 			ID: s.node(), Region: s.region, Zone: s.zone, SDS: s.sds(),
 			Server: bootstrap.Server{Address: s.plane, ID: plane.String()},
 			Admin:  filepath.Join(s.dir, "admin.sock"), HealthChecks: s.healthChecks, FlushInterval: s.flush, Capture: capture,
+			Agent: buildinfo.Get().Version,
 		},
 		Caller:      bootstrap.Caller{Namespace: s.namespace, Account: s.account, Labels: labels},
 		Concurrency: s.concurrency, DrainTime: s.drain, LogLevel: s.envoyLog, Log: log, Dir: s.dir,

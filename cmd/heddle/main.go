@@ -8,14 +8,26 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/heddle-mesh/heddle/buildinfo"
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(run(arguments(os.Args), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// arguments are those of a command line. A link named kubectl-heddle is this program as a plugin of kubectl, which is no
+// different; one named kubectl_complete-heddle is what kubectl asks for completions.
+func arguments(argv []string) []string {
+	if strings.TrimSuffix(filepath.Base(argv[0]), ".exe") == "kubectl_complete-heddle" {
+		return append([]string{cobra.ShellCompRequestCmd}, argv[1:]...)
+	}
+	return argv[1:]
 }
 
 // errSilent fails a command whose output has said everything already.
@@ -56,17 +68,9 @@ func rootCommand() *cobra.Command {
 		Long:          "Heddle is an Envoy service mesh for Kubernetes: it watches Services and policy, and configures sidecars.\nTry it without a cluster: heddle demo",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       version(),
+		Version:       buildinfo.Get().Version,
 	}
-	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(),
-		installCommand(), upgradeCommand(), uninstallCommand())
+	root.AddCommand(serveCommand(), checkCommand(), proxyCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(),
+		injectCommand(), uninjectCommand(), versionCommand(), installCommand(), upgradeCommand(), uninstallCommand())
 	return root
-}
-
-// version is the module's, as the toolchain stamped it.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
@@ -25,6 +26,7 @@ import (
 // serveFlags are the flags of heddle serve with their defaults. Each can be set by an environment variable too:
 // HEDDLE_ and the flag's name in capitals, with _ for -.
 type serveFlags struct {
+	role        string
 	manifests   string
 	state       string
 	kubeconfig  string
@@ -33,12 +35,16 @@ type serveFlags struct {
 	socket      string
 	sidecars    string
 	signer      string
+	tokenFile   string
+	bundleFile  string
 	trustDomain string
 	lifetime    time.Duration
 	listen      string
+	api         string
 	drain       time.Duration
 	logLevel    string
 	logFormat   string
+	webhooks    webhookFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -51,9 +57,13 @@ func serveCommand() *cobra.Command {
 Sidecars get their identities from --signer and their configuration from --sidecars, both by TLS 1.3 alone. The unix
 socket is for whoever runs this: heddle identity, and sidecars that are started by hand, use it. Every flag can be given
 by the environment: HEDDLE_SOCKET for --socket. SIGTERM lets the streams of sidecars drain; they keep what they have until
-another control plane answers.`,
+another control plane answers.
+
+In a cluster there are two kinds of processes. One with --role signer keeps the CA and signs; it alone reads the Secret. One
+with --role server does everything else, and gets its own certificates from the signer as sidecars do.`,
 		Example: `  heddle serve --manifests examples/demo
-  heddle serve --kubeconfig ~/.kube/config --log-format console`,
+  heddle serve --kubeconfig ~/.kube/config --log-format console
+  heddle serve --role server --listen :15014`,
 		Args: cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			return fromEnvironment(cmd.Flags(), os.LookupEnv)
@@ -63,6 +73,7 @@ another control plane answers.`,
 		},
 	}
 	flags := c.Flags()
+	checkedVar(flags, &f.role, "role", roleAll, "server, signer, or all in one process", oneOf(roleServer, roleSigner, roleAll))
 	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
 	flags.StringVar(&f.state, "state", "", "with --manifests: keep the CA, the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "path of the kubeconfig (default: as kubectl, or in-cluster)")
@@ -70,14 +81,26 @@ another control plane answers.`,
 	flags.StringVar(&f.namespace, "namespace", controlplane.DefaultNamespace, "the control plane's own namespace, where mesh-wide policy lives")
 	flags.StringVar(&f.socket, "socket", defaultSocket(), "unix socket for whoever runs this, and nobody else")
 	checkedVar(flags, &f.sidecars, "sidecars", "", "address where sidecars get their configuration (default :15010, with --manifests 127.0.0.1:15010)", addressOrNone)
-	checkedVar(flags, &f.signer, "signer", "", "address where sidecars get their identities (default :15012, with --manifests 127.0.0.1:15012)", addressOrNone)
+	checkedVar(flags, &f.signer, "signer", "", "address where sidecars get their identities (default :15012, with --manifests 127.0.0.1:15012); with --role server that of the signer to ask (default heddle-signer.NAMESPACE.svc:15012)", addressOrNone)
+	flags.StringVar(&f.tokenFile, "token-file", "/var/run/secrets/heddle/token", "with --role server: file with this pod's token for the signer, of audience heddle")
+	flags.StringVar(&f.bundleFile, "bundle-file", "/var/run/heddle/trust/bundle.json", "with --role server: file with the trust bundle to start with")
 	checkedVar(flags, &f.trustDomain, "trust-domain", controlplane.DefaultTrustDomain, "name in all identities: spiffe://NAME/ns/.../sa/...", trustDomain)
 	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
+	f.webhooks.add(flags)
+	checkedVar(flags, &f.api, "api", defaultAPI(), "loopback address where the command line asks by port-forward, in a cluster only; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
 	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
 	return c
+}
+
+// defaultAPI is for pods, each of which has a loopback of its own.
+func defaultAPI() string {
+	if os.Getenv("KUBERNETES_SERVICE_HOST") == "" {
+		return ""
+	}
+	return fmt.Sprintf("127.0.0.1:%d", api.Port)
 }
 
 // defaultSocket is in the user's runtime folder, or the system's for root.
@@ -104,8 +127,13 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o := controlplane.Options{
 		Listen: f.listen, Namespace: f.namespace, TrustDomain: td, Drain: f.drain, Registry: prometheus.NewRegistry(), Log: log,
 	}
-	if err := operator.OwnFolder(filepath.Dir(f.socket)); err != nil {
-		return fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
+	if f.role != roleAll && f.manifests != "" {
+		return fmt.Errorf("--role %s is for a cluster; with --manifests one process does all", f.role)
+	}
+	if f.role != roleServer {
+		if err := operator.OwnFolder(filepath.Dir(f.socket)); err != nil {
+			return fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
+		}
 	}
 	if f.manifests != "" {
 		return f.serveFolder(ctx, o)
@@ -167,36 +195,6 @@ func defaultState(manifests string) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(path))
 	return filepath.Join(base, "heddle", filepath.Base(path)+"-"+hex.EncodeToString(sum[:4])), nil
-}
-
-// serveCluster watches an API server, and signs for its pods.
-func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) error {
-	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: f.kubeconfig, Context: f.context})
-	if err != nil {
-		return err
-	}
-	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: config, Log: o.Log})
-	if err != nil {
-		return err
-	}
-	o.Source, o.Status, o.LastGood = cluster, cluster.Status, cluster.Revisions()
-	host, err := os.Hostname() // a pod's is its name
-	if err != nil {
-		return fmt.Errorf("choosing a name among the replicas: %w", err)
-	}
-	client, err := cluster.Unlimited()
-	if err != nil {
-		return err
-	}
-	ca, err := cluster.Unlimited()
-	if err != nil {
-		return err
-	}
-	r := controlplane.Replica{
-		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, Lifetime: f.lifetime,
-		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
-	}
-	return r.Run(ctx)
 }
 
 // trustDomain checks the value of --trust-domain.

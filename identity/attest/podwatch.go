@@ -24,6 +24,9 @@ const afterGrace = time.Minute
 type PodWatchOptions struct {
 	Client rest.Interface // of core/v1: client-go's CoreV1().RESTClient()
 	Label  string         // that a pod with a sidecar carries with the value "true"
+	// ControlPlane is the NAMESPACE/ACCOUNT of our own pods that have an identity from here without a sidecar; empty for
+	// none.
+	ControlPlane string
 	// Grown is called when a namespace has its first pod with a sidecar; it must not block. May be nil.
 	Grown func()
 	Now   func() time.Time // default time.Now
@@ -43,6 +46,7 @@ type PodWatch struct {
 type podFacts struct {
 	Pod
 	deleted time.Time // the end of its grace period, zero if nobody deleted it
+	own     bool      // it is one of the control plane's
 	started bool      // a container of it has run, so that it may have asked for an identity
 }
 
@@ -93,8 +97,8 @@ func (w *PodWatch) MeshedNamespaces() []string {
 // PodName names one pod, and no later one of the same name.
 type PodName struct{ Namespace, Name, UID string }
 
-// Started lists the pods with a sidecar that may have asked for an identity and have not ended; known is false before all
-// pods are.
+// Started lists the pods with a sidecar, and those of the control plane, that may have asked for an identity and have not
+// ended; known is false before all pods are.
 func (w *PodWatch) Started() (list []PodName, known bool) {
 	select {
 	case <-w.synced:
@@ -104,7 +108,7 @@ func (w *PodWatch) Started() (list []PodName, known bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	for key, f := range w.pods {
-		if f.Meshed && f.started && !f.Finished {
+		if (f.Meshed || f.own) && f.started && !f.Finished {
 			list = append(list, PodName{key.Namespace, key.Name, f.UID})
 		}
 	}
@@ -122,6 +126,7 @@ func (w *PodWatch) put(p *corev1.Pod) {
 	if p.DeletionTimestamp != nil {
 		f.deleted = p.DeletionTimestamp.Time
 	}
+	f.own = p.Namespace+"/"+p.Spec.ServiceAccountName == w.options.ControlPlane
 	// A sidecar is an init container, and runs while the phase is still Pending.
 	f.started = p.Status.Phase == corev1.PodRunning ||
 		slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), hasRun)

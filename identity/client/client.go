@@ -24,6 +24,8 @@ import (
 const (
 	// maxAnswer bounds what is read of an answer: a bundle of 100 roots has about 150 KiB.
 	maxAnswer = 1 << 20
+	// maxFacts bounds them: 400 bytes for each sidecar.
+	maxFacts = 64 << 20
 	// pollTimeout is longer than the signer waits for a new bundle (45 s).
 	pollTimeout = time.Minute
 )
@@ -66,12 +68,25 @@ func New(o Options) *Client {
 // SVID asks for a certificate for the key of a CSR (DER, PKCS #10), by a token, or with "" by the certificate that the
 // caller has. What comes is checked: the chain leads to the bundle, and the leaf is for the CSR's key.
 func (c *Client) SVID(ctx context.Context, token string, csr []byte) (SVID, error) {
+	return c.certify(ctx, "/v1/svid", token, map[string][]byte{"csr": csr}, csr)
+}
+
+// Serving asks for a certificate by which a server is known by DNS names, as SVID does. It is for the control plane, and
+// names no pod.
+func (c *Client) Serving(ctx context.Context, token string, csr []byte, names []string) (SVID, error) {
+	ask := struct {
+		CSR   []byte   `json:"csr"`
+		Names []string `json:"names"`
+	}{csr, names}
+	return c.certify(ctx, "/v1/serving", token, ask, csr)
+}
+
+func (c *Client) certify(ctx context.Context, path, token string, ask any, csr []byte) (SVID, error) {
 	var answer struct {
 		Chain  [][]byte        `json:"chain"`
 		Bundle json.RawMessage `json:"bundle"`
 	}
-	ask := map[string][]byte{"csr": csr} // as base64
-	if _, err := c.call(ctx, call{http.MethodPost, "/v1/svid", token, ask, &answer, c.options.Timeout}); err != nil {
+	if _, err := c.call(ctx, call{http.MethodPost, path, token, ask, &answer, c.options.Timeout, maxAnswer}); err != nil {
 		return SVID{}, fmt.Errorf("ask %s for a certificate: %w", c.options.Address, err)
 	}
 	svid, err := c.svidOf(answer.Chain, answer.Bundle, csr)
@@ -113,7 +128,7 @@ func (c *Client) Bundle(ctx context.Context, after, taken string) (*spiffebundle
 	var answer struct {
 		Bundle json.RawMessage `json:"bundle"`
 	}
-	status, err := c.call(ctx, call{http.MethodGet, "/v1/bundle?" + query.Encode(), "", nil, &answer, pollTimeout})
+	status, err := c.call(ctx, call{http.MethodGet, "/v1/bundle?" + query.Encode(), "", nil, &answer, pollTimeout, maxAnswer})
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for the trust bundle: %w", c.options.Address, err)
 	}
@@ -133,10 +148,19 @@ func (c *Client) JWT(ctx context.Context, audience []string) (string, error) {
 		Token string `json:"token"`
 	}
 	ask := map[string][]string{"audience": audience}
-	if _, err := c.call(ctx, call{http.MethodPost, "/v1/jwt", "", ask, &answer, c.options.Timeout}); err != nil {
+	if _, err := c.call(ctx, call{http.MethodPost, "/v1/jwt", "", ask, &answer, c.options.Timeout, maxAnswer}); err != nil {
 		return "", fmt.Errorf("ask %s for a JWT: %w", c.options.Address, err)
 	}
 	return answer.Token, nil
+}
+
+// Facts asks for what people may know of identities, as JSON. It is for the control plane, and needs its certificate.
+func (c *Client) Facts(ctx context.Context) (json.RawMessage, error) {
+	var answer json.RawMessage
+	if _, err := c.call(ctx, call{http.MethodGet, "/v1/facts", "", nil, &answer, c.options.Timeout, maxFacts}); err != nil {
+		return nil, fmt.Errorf("ask %s for the facts of identities: %w", c.options.Address, err)
+	}
+	return answer, nil
 }
 
 // Close leaves all connections that nobody uses.
@@ -152,6 +176,7 @@ type call struct {
 	method, path, token string
 	ask, answer         any // JSON; ask may be nil
 	timeout             time.Duration
+	most                int64 // bytes of the answer
 }
 
 // call gives the status of a good answer, which is read into call.answer unless it is empty by its status.
@@ -181,12 +206,12 @@ func (c *Client) call(ctx context.Context, o call) (status int, err error) {
 		return 0, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	text, err := io.ReadAll(io.LimitReader(response.Body, o.most+1))
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("read the answer: %w", err)
-	case len(text) > maxAnswer:
-		return 0, fmt.Errorf("the answer has more than %d bytes", maxAnswer)
+	case int64(len(text)) > o.most:
+		return 0, fmt.Errorf("the answer has more than %d bytes", o.most)
 	case response.StatusCode == http.StatusNoContent:
 		return response.StatusCode, nil
 	case response.StatusCode != http.StatusOK:

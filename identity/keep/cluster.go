@@ -13,8 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/leaderelection"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/heddle-mesh/heddle/kube/leader"
 )
 
 // Names of the objects, and of what is in them.
@@ -28,7 +28,6 @@ const (
 	trustLabel      = "heddle.dev/trust"
 	fieldManager    = "heddle-signer"
 	copiesAtOnce    = 8
-	defaultLease    = 15 * time.Second
 	copyTimeout     = 10 * time.Second // of one
 )
 
@@ -45,16 +44,13 @@ type ClusterOptions struct {
 // It needs, in its own namespace, get, create and update on secrets, configmaps and leases, and delete on configmaps
 // for [Keeper.Recover]; and, in all namespaces, create and patch on configmaps named heddle-trust.
 func InCluster(o Options, c ClusterOptions) *Keeper {
-	if c.LeaseDuration == 0 {
-		c.LeaseDuration = defaultLease
-	}
 	return newKeeper(o, &cluster{options: c, log: o.Log})
 }
 
 type cluster struct {
 	options ClusterOptions
 	log     zerolog.Logger
-	elector atomic.Pointer[leaderelection.LeaderElector] // set before any work
+	elector atomic.Pointer[leader.Elector] // set before any work
 }
 
 func (c *cluster) caName() string { return "Secret " + c.options.Namespace + "/" + CASecret }
@@ -171,68 +167,26 @@ func (c *cluster) copyTrust(ctx context.Context, t trust, namespaces []string) m
 	return failed
 }
 
-// holds goes by this process's own clock: the others wait from when they saw our last renewal, so not less long.
 func (c *cluster) holds() bool {
-	elector := c.elector.Load()
-	return elector != nil && elector.IsLeader() && elector.Check(0) == nil
+	e := c.elector.Load()
+	return e != nil && e.Holds()
 }
 
 func (c *cluster) alone() bool { return false }
 
 // lead runs work whenever this process holds the Lease. Work has ended before the Lease is given up.
 func (c *cluster) lead(ctx context.Context, work func(ctx context.Context)) error {
-	holding, release := context.WithCancel(context.WithoutCancel(ctx)) // ends after work
-	defer release()
-	var mu sync.Mutex
-	var works sync.WaitGroup
-	stopping := context.AfterFunc(ctx, func() {
-		mu.Lock() // no work begins from here on
-		defer mu.Unlock()
-		works.Wait()
-		release()
-	})
-	defer stopping()
-	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Name: SignerLease,
-		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: c.options.Namespace, Name: SignerLease},
-			Client:     c.options.Client.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: c.options.Identity},
-		},
-		LeaseDuration: c.options.LeaseDuration,
-		// When renewing fails for so long, giving the Lease up may take as long again before work hears of it: together
-		// less than the others wait.
-		RenewDeadline:   c.options.LeaseDuration * 2 / 5,
-		RetryPeriod:     c.options.LeaseDuration * 2 / 15,
-		ReleaseOnCancel: true,
-		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(leading context.Context) {
-				mu.Lock()
-				if ctx.Err() != nil {
-					mu.Unlock()
-					return
-				}
-				works.Add(1)
-				mu.Unlock()
-				defer works.Done()
-				// It ends when the Lease is lost, and when we are to stop.
-				both, cancel := context.WithCancel(leading)
-				defer cancel()
-				defer context.AfterFunc(ctx, cancel)()
-				c.log.Info().Str("lease", SignerLease).Msg("this replica signs")
-				work(both)
-				c.log.Info().Str("lease", SignerLease).Msg("this replica does not sign any more")
-			},
-			OnStoppedLeading: func() {},
-		},
+	e, err := leader.New(leader.Options{
+		Leases: c.options.Client.CoordinationV1(), Namespace: c.options.Namespace, Name: SignerLease,
+		Identity: c.options.Identity, Duration: c.options.LeaseDuration, Log: c.log,
 	})
 	if err != nil {
-		return fmt.Errorf("take part in the election by Lease %s/%s: %w", c.options.Namespace, SignerLease, err)
+		return err
 	}
-	c.elector.Store(elector)
-	for holding.Err() == nil {
-		elector.Run(holding)
-	}
-	works.Wait()
-	return nil
+	c.elector.Store(e)
+	return e.Run(ctx, func(ctx context.Context) {
+		c.log.Info().Msg("this replica signs")
+		work(ctx)
+		c.log.Info().Msg("this replica does not sign any more")
+	})
 }

@@ -28,6 +28,7 @@ const (
 	codeBusy          = "busy"                 // this sidecar asks too often, or too much at once
 	codeAddress       = "address-rate-limited" // too many tokens come from one address
 	codeForbidden     = "forbidden"            // facts are for others
+	codeServing       = "not-control-plane"    // DNS names are for the control plane, and its own ones only
 	codeStopping      = "stopping"             // this signer ends
 	codeInternal      = "internal"             // look at the signer's log
 )

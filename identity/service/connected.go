@@ -131,6 +131,15 @@ func (c *Connected) issued(w identity.Workload, l leaf, bundle string) {
 	}
 }
 
+// alsoIssued notes a leaf that goes with the sidecar's own. That one is asked for first and this one after it, so whoever
+// shows a leaf of a new authority has no other of an old one.
+func (c *Connected) alsoIssued(w identity.Workload, l leaf) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, _ := c.record(w, l)
+	r.Issued = l.authority
+}
+
 // poll notes that a sidecar waits for a bundle, until the function that it gives is called; nil if it waits too often
 // already. renewed is closed when it is issued a leaf meanwhile.
 func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func(), renewed <-chan struct{}) {

@@ -15,7 +15,7 @@ type metrics struct {
 
 func newMetrics(r prometheus.Registerer, s *Server) *metrics {
 	m := &metrics{
-		issues:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_identity_issues_total", Help: "What was issued, by kind: svid or jwt."}, []string{"kind"}),
+		issues:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_identity_issues_total", Help: "What was issued, by kind: svid, serving or jwt."}, []string{"kind"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_identity_refusals_total", Help: "What was refused, by the code that the caller was told."}, []string{"reason"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "heddle_identity_issue_seconds", Help: "Time from a request to what it asked for, attestation included, by kind.",

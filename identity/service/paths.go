@@ -28,37 +28,43 @@ func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	bundle, _, err := s.options.Authorities.Bundle()
-	if err != nil {
-		return err
-	}
-	issuer, err := s.options.Authorities.Issuer()
-	if err != nil {
-		return err
-	}
-	id, err := identity.ID(bundle.TrustDomain(), workload.Namespace, workload.Account)
-	if err != nil {
-		return err
-	}
-	key, err := identity.CheckCSR(ask.CSR, id)
-	if err != nil {
-		return err
-	}
-	if err := s.options.Authorities.Ready(); err != nil { // attestation may have taken a while
-		return err
-	}
-	chain, err := issuer.Issue(r.Context(), identity.Request{
-		ID: id, Key: key, Pod: workload.Pod, PodUID: workload.PodUID, Lifetime: s.options.Lifetime,
-	})
+	chain, bundle, err := s.issue(r, workload, ask.CSR, func(q *identity.Request) { q.Pod, q.PodUID = workload.Pod, workload.PodUID })
 	if err != nil {
 		return err
 	}
 	leaf := chain[0]
 	s.connected.issued(workload, leafOf(chain, bundle), identity.Fingerprint(bundle))
 	s.metrics.issued("svid", s.options.Now().Sub(begin))
-	s.options.Log.Info().Str("id", id.String()).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
+	s.options.Log.Info().Stringer("id", leaf.URIs[0]).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
 		Str("node", workload.Node).Str("serial", hex.EncodeToString(leaf.SerialNumber.Bytes())).Time("not_after", leaf.NotAfter).Msg("issued")
 	return s.writeSVID(w, chain, bundle)
+}
+
+// issue signs for the key of a CSR of a workload that is attested. what says what goes into the certificate beside its ID.
+func (s *Server) issue(r *http.Request, w identity.Workload, csr []byte, what func(*identity.Request)) ([]*x509.Certificate, *spiffebundle.Bundle, error) {
+	bundle, _, err := s.options.Authorities.Bundle()
+	if err != nil {
+		return nil, nil, err
+	}
+	issuer, err := s.options.Authorities.Issuer()
+	if err != nil {
+		return nil, nil, err
+	}
+	id, err := identity.ID(bundle.TrustDomain(), w.Namespace, w.Account)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := identity.CheckCSR(csr, id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.options.Authorities.Ready(); err != nil { // attestation may have taken a while
+		return nil, nil, err
+	}
+	ask := identity.Request{ID: id, Key: key, Lifetime: s.options.Lifetime}
+	what(&ask)
+	chain, err := issuer.Issue(r.Context(), ask)
+	return chain, bundle, err
 }
 
 func (s *Server) writeSVID(w http.ResponseWriter, chain []*x509.Certificate, bundle *spiffebundle.Bundle) error {

@@ -60,6 +60,7 @@ type Options struct {
 	Connected   *Connected    // default: a new one
 	Lifetime    time.Duration // of leaves; default identity.DefaultLifetime
 	TokenLife   time.Duration // of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Serving     Serving       // who gets certificates with DNS names
 	// People decides who reads /v1/facts; nil for nobody.
 	People func(*http.Request) error
 	// Issuers are all authorities that there are, for the facts; the one that signs first. May be nil.
@@ -115,15 +116,17 @@ func newServer(o Options, a attestor, r renewer) *Server {
 	}
 	s.metrics = newMetrics(o.Registry, s)
 	s.handle("POST /v1/svid", s.svid)
+	s.handle("POST /v1/serving", s.serving)
 	s.handle("POST /v1/jwt", s.jwt)
 	s.handle("GET /v1/bundle", s.bundle)
 	s.handle("GET /v1/facts", s.facts)
+	const paths = "POST /v1/svid, POST /v1/serving, POST /v1/jwt, GET /v1/bundle and GET /v1/facts"
 	s.handle("/", func(http.ResponseWriter, *http.Request) error {
-		return &problem{http.StatusNotFound, codeNotFound, "there is POST /v1/svid, POST /v1/jwt, GET /v1/bundle and GET /v1/facts", nil}
+		return &problem{http.StatusNotFound, codeNotFound, "there is " + paths, nil}
 	})
-	for _, path := range []string{"/v1/svid", "/v1/jwt", "/v1/bundle", "/v1/facts"} {
+	for _, path := range []string{"/v1/svid", "/v1/serving", "/v1/jwt", "/v1/bundle", "/v1/facts"} {
 		s.handle(path, func(http.ResponseWriter, *http.Request) error {
-			return &problem{http.StatusMethodNotAllowed, codeMethod, "it is POST /v1/svid, POST /v1/jwt, GET /v1/bundle and GET /v1/facts", nil}
+			return &problem{http.StatusMethodNotAllowed, codeMethod, "it is " + paths, nil}
 		})
 	}
 	return s
@@ -188,6 +191,8 @@ func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Reques
 		err := s.options.Authorities.Ready()
 		if err == nil {
 			err = h(w, r)
+		} else {
+			w.Header().Set("Connection", "close") // so that the next try may reach another replica
 		}
 		if err == nil {
 			return

@@ -40,6 +40,7 @@ type Options struct {
 	AdminMode     fs.FileMode   // of that socket; default 0600
 	Capture       Capture       // zero: traffic is redirected to Envoy
 	HealthChecks  bool          // ask the control plane's HDS what to check
+	Agent         string        // version of the agent, for people to see; may be empty
 	FlushInterval time.Duration // push statistics to the control plane this often; 0: do not push
 }
 
@@ -160,13 +161,18 @@ func (o Options) node() *corev3.Node {
 	if o.Region != "" || o.Zone != "" {
 		n.Locality = &corev3.Locality{Region: o.Region, Zone: o.Zone}
 	}
+	metadata := map[string]*structpb.Value{}
+	if o.Agent != "" {
+		metadata["dev.heddle.agent"] = structpb.NewStringValue(o.Agent)
+	}
 	if !o.Capture.IsZero() {
-		n.Metadata = &structpb.Struct{Fields: map[string]*structpb.Value{
-			"dev.heddle.capture": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-				"bind": structpb.NewStringValue(o.Capture.Bind.String()),
-				"app":  structpb.NewStringValue(o.Capture.App.String()),
-			}}),
-		}}
+		metadata["dev.heddle.capture"] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+			"bind": structpb.NewStringValue(o.Capture.Bind.String()),
+			"app":  structpb.NewStringValue(o.Capture.App.String()),
+		}})
+	}
+	if len(metadata) > 0 {
+		n.Metadata = &structpb.Struct{Fields: metadata}
 	}
 	return n
 }

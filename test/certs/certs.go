@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/pem"
 	"testing"
 	"time"
 
@@ -84,6 +85,22 @@ func (c *CA) certificate(r identity.Request) tls.Certificate {
 	out := tls.Certificate{PrivateKey: key, Leaf: chain[0]}
 	for _, cert := range chain {
 		out.Certificate = append(out.Certificate, cert.Raw)
+	}
+	return out
+}
+
+// Named is a server's certificate for DNS names.
+func (c *CA) Named(names ...string) *tls.Certificate {
+	c.t.Helper()
+	own := c.certificate(identity.Request{ID: c.ControlPlane(), DNSNames: names})
+	return &own
+}
+
+// PEM is the CA's certificate, as a webhook's caBundle wants it.
+func (c *CA) PEM() []byte {
+	var out []byte
+	for _, cert := range c.authority.Bundle().X509Authorities() {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
 	return out
 }

@@ -23,7 +23,9 @@ const (
 
 // exceptions are findings that stay, each with its reason. A finding that is gone must leave this list too.
 func exceptions() map[string]string {
-	return map[string]string{}
+	return map[string]string{
+		"buildinfo/buildinfo.go var version": "the linker sets it (-X), and nothing else can",
+	}
 }
 
 func TestCodeStaysWithinItsMarks(t *testing.T) {

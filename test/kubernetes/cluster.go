@@ -37,6 +37,7 @@ type cluster struct {
 	lock      *os.File     // held while dir is in use
 	port      net.Listener // that keeps the API server's port for it
 	config    *rest.Config // of a member of system:masters
+	clients   *clientCA
 	etcd, api *process
 }
 
@@ -97,6 +98,9 @@ func (c *cluster) prepare() (err error) {
 	if err := os.WriteFile(c.path("sa.key"), pem.EncodeToMemory(block), 0o600); err != nil {
 		return fmt.Errorf("write the key for ServiceAccount tokens: %w", err)
 	}
+	if c.clients, err = newClientCA(c.path("clients.crt")); err != nil {
+		return err
+	}
 	token := rand.Text()
 	if err := os.WriteFile(c.path("tokens.csv"), []byte(token+",admin,admin,system:masters\n"), 0o600); err != nil {
 		return fmt.Errorf("write the administrator's token: %w", err)
@@ -121,7 +125,7 @@ func (c *cluster) startAPI(ctx context.Context) error {
 		"--etcd-servers=unix://"+c.etcdSocket(),
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", c.portNumber()), "--cert-dir="+c.path("certs"),
 		"--service-cluster-ip-range="+serviceRange,
-		"--authorization-mode=RBAC", "--token-auth-file="+c.path("tokens.csv"),
+		"--authorization-mode=RBAC", "--token-auth-file="+c.path("tokens.csv"), "--client-ca-file="+c.path("clients.crt"),
 		"--service-account-issuer="+Issuer,
 		"--service-account-signing-key-file="+c.path("sa.key"), "--service-account-key-file="+c.path("sa.key"),
 		// It is alone and speaks to nobody: nothing to advertise, to shield from load, or to profile.

@@ -1,0 +1,122 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/heddle-mesh/heddle/controlplane/api"
+)
+
+const enforceLabel = "pod-security.kubernetes.io/enforce"
+
+func configGroup() group {
+	behind := []string{"namespace"}
+	return group{"heddle-config", []item{
+		{"namespace-labels", "control plane namespace has its labels", behind, namespaceLabels},
+		{"cluster-roles", "control plane ClusterRoles and their bindings exist", behind, rolesBound},
+		{"service-accounts", "control plane ServiceAccounts exist", behind, accountsExist},
+		{"services", "control plane Services exist", behind, servicesExist},
+		{"mutating-webhook", "mutating webhook configuration exists", behind, mutatingExists},
+		{"validating-webhook", "validating webhook configuration exists", behind, validatingExists},
+		{"admission-policy", "the status writer's admission policy exists", behind, policyExists},
+	}}
+}
+
+// namespaceLabels looks at Pod Security, and that nothing is injected into the control plane itself.
+func namespaceLabels(f *Facts, _ Options) outcome {
+	labels := f.Namespace.Value.Labels
+	if labels[InjectLabel] == Enabled {
+		return fail(fmt.Sprintf("Namespace %s has the label %s=%s: the control plane would wait for itself", f.ControlPlane, InjectLabel, Enabled),
+			fmt.Sprintf("kubectl label namespace %s %s=disabled --overwrite", f.ControlPlane, InjectLabel))
+	}
+	if labels[enforceLabel] != "restricted" {
+		return warn(fmt.Sprintf("Namespace %s does not hold its pods to Pod Security restricted (%s=%q)", f.ControlPlane, enforceLabel, labels[enforceLabel]),
+			fmt.Sprintf("kubectl label namespace %s %s=restricted --overwrite", f.ControlPlane, enforceLabel))
+	}
+	return ok()
+}
+
+// rolesBound looks for what each account is bound to, by whatever name the chart gave it.
+func rolesBound(f *Facts, _ Options) outcome {
+	switch {
+	case f.Bindings.Err != nil:
+		return unread("ClusterRoleBindings", f.Bindings.Err)
+	case f.ClusterRoles.Err != nil:
+		return unread("ClusterRoles", f.ClusterRoles.Err)
+	}
+	var wrong []string
+	for _, account := range []string{ServerName, SignerName} {
+		bound := false
+		for _, b := range f.Bindings.Value {
+			if !slices.ContainsFunc(b.Subjects, func(s rbacv1.Subject) bool {
+				return s.Kind == rbacv1.ServiceAccountKind && s.Namespace == f.ControlPlane && s.Name == account
+			}) {
+				continue
+			}
+			bound = true
+			if !f.ClusterRoles.Value[b.RoleRef.Name] {
+				wrong = append(wrong, fmt.Sprintf("ClusterRoleBinding %s gives a ClusterRole %s that does not exist", b.Name, b.RoleRef.Name))
+			}
+		}
+		if !bound {
+			wrong = append(wrong, fmt.Sprintf("no ClusterRoleBinding is for ServiceAccount %s/%s", f.ControlPlane, account))
+		}
+	}
+	return none(wrong, install)
+}
+
+func accountsExist(f *Facts, _ Options) outcome {
+	return named(f, "ServiceAccount", f.Accounts, ServerName, SignerName, api.ViewAccount, api.TapAccount)
+}
+
+func servicesExist(f *Facts, _ Options) outcome {
+	return named(f, "Service", f.Services, ServerName, SignerName)
+}
+
+func named(f *Facts, kind string, have Fact[map[string]bool], names ...string) outcome {
+	if have.Err != nil {
+		return unread(kind+"s in namespace "+f.ControlPlane, have.Err)
+	}
+	var wrong []string
+	for _, name := range names {
+		if !have.Value[name] {
+			wrong = append(wrong, fmt.Sprintf("there is no %s %s/%s", kind, f.ControlPlane, name))
+		}
+	}
+	return none(wrong, install)
+}
+
+func mutatingExists(f *Facts, _ Options) outcome {
+	switch c := f.Mutating; {
+	case c.Err != nil:
+		return unread("MutatingWebhookConfiguration "+InjectorWebhook, c.Err)
+	case c.Value == nil:
+		return fail("there is no MutatingWebhookConfiguration "+InjectorWebhook+": no pod gets a sidecar", install)
+	case len(c.Value.Webhooks) == 0:
+		return fail("MutatingWebhookConfiguration "+InjectorWebhook+" has no webhooks: no pod gets a sidecar", install)
+	}
+	return ok()
+}
+
+func validatingExists(f *Facts, _ Options) outcome {
+	switch c := f.Validating; {
+	case c.Err != nil:
+		return unread("ValidatingWebhookConfiguration "+PolicyWebhook, c.Err)
+	case c.Value == nil || len(c.Value.Webhooks) == 0:
+		return fail("there is no ValidatingWebhookConfiguration "+PolicyWebhook+": broken policies are only told of in their status", install)
+	}
+	return ok()
+}
+
+func policyExists(f *Facts, _ Options) outcome {
+	switch {
+	case f.StatusPolicy.Err != nil:
+		return unread("ValidatingAdmissionPolicy "+StatusPolicy, f.StatusPolicy.Err)
+	case !f.StatusPolicy.Value:
+		return fail(strings.TrimSpace("there is no ValidatingAdmissionPolicy "+StatusPolicy+" with a binding: the control plane may write more than status"), install)
+	}
+	return ok()
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/heddle-mesh/heddle/injector/manifest"
+)
+
+func injectCommand() *cobra.Command {
+	var files []string
+	var namespace string
+	c := &cobra.Command{
+		Use:   "inject FILE|DIR|-...",
+		Short: "Ask for sidecars in manifests; needs no cluster",
+		Long: `Ask for sidecars in manifests; needs no cluster.
+
+Prints the manifests with the annotation heddle.dev/inject: enabled on each pod template and Pod, and the label of that name
+on each Namespace; all else stays byte for byte as it is. The sidecar itself is put in by the cluster when a pod is made, so
+a Pod that runs already has to be replaced. What became of each object goes to standard error. If something would be refused
+later, it is refused now, and nothing is printed.`,
+		Example: `  heddle inject web.yaml | kubectl apply -f -
+  kubectl get deployment -n shop -o yaml | heddle inject - | kubectl apply -f -
+  kubectl get pod ubuntu -o yaml | heddle inject - | kubectl replace --force -f -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			j := injectJob{args: append(args, files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "inject", done: "injected"}
+			return j.run(func(f *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
+				return f.Inject(manifest.Options{Namespace: namespace, Namespaces: all})
+			})
+		},
+	}
+	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "the same as an argument, as with kubectl")
+	c.Flags().StringVarP(&namespace, "namespace", "n", "default", "namespace of what names none")
+	return c
+}
+
+func uninjectCommand() *cobra.Command {
+	var files []string
+	c := &cobra.Command{
+		Use:   "uninject FILE|DIR|-...",
+		Short: "Take out what heddle inject put in",
+		Long: `Take out what heddle inject put in: the manifests come out byte for byte as they were. A Pod that runs has to be replaced
+to lose its sidecar.`,
+		Example: `  heddle uninject web.yaml | kubectl apply -f -`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			j := injectJob{args: append(args, files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "uninject", done: "uninjected"}
+			return j.run(func(f *manifest.File, _ manifest.Namespaces) ([]byte, []manifest.Report, error) { return f.Uninject() })
+		},
+	}
+	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "the same as an argument, as with kubectl")
+	return c
+}
+
+// injectJob is one call of inject or uninject.
+type injectJob struct {
+	args       []string
+	in         io.Reader
+	out, notes io.Writer
+	verb, done string
+}
+
+// run changes all files that were named, and prints them if nothing went wrong in any of them.
+func (j injectJob) run(change func(*manifest.File, manifest.Namespaces) ([]byte, []manifest.Report, error)) error {
+	files, err := j.read()
+	if err != nil {
+		return err
+	}
+	all := manifest.Namespaces{}
+	for _, f := range files {
+		if err := all.Add(f); err != nil {
+			return err
+		}
+	}
+	var texts [][]byte
+	var reports []manifest.Report
+	var failed []error
+	for _, f := range files {
+		text, some, err := change(f, all)
+		texts, reports, failed = append(texts, text), append(reports, some...), append(failed, err)
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
+	}
+	if err := j.tell(reports); err != nil {
+		return err
+	}
+	if _, err := j.out.Write(joinTexts(texts)); err != nil {
+		return fmt.Errorf("print the manifests: %w", err)
+	}
+	return nil
+}
+
+// read parses every file that the arguments name.
+func (j injectJob) read() ([]*manifest.File, error) {
+	if len(j.args) == 0 {
+		return nil, errors.New("no files given: name files or folders, or - for standard input")
+	}
+	var files []*manifest.File
+	for _, arg := range j.args {
+		if strings.HasPrefix(arg, "http://") || strings.HasPrefix(arg, "https://") {
+			return nil, fmt.Errorf("%s: nothing is fetched from the net; look at it, and then: curl -sSL %s | heddle %s -", arg, arg, j.verb)
+		}
+		names, err := manifestFiles(arg)
+		if err != nil {
+			return nil, fmt.Errorf("looking for manifests: %w", err)
+		}
+		if len(names) == 0 {
+			return nil, fmt.Errorf("no *.yaml, *.yml or *.json in %s", arg)
+		}
+		for _, name := range names {
+			data, err := readFile(name, j.in)
+			if err != nil {
+				return nil, fmt.Errorf("reading manifests: %w", err)
+			}
+			f, err := manifest.Parse(name, data)
+			if err != nil {
+				return nil, err
+			}
+			files = append(files, f)
+		}
+	}
+	return files, nil
+}
+
+// manifestFiles gives the file that was named, or the manifests in the folder that was.
+func manifestFiles(name string) ([]string, error) {
+	if name == "-" {
+		return []string{name}, nil
+	}
+	var files []string
+	err := filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		known := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
+		if !e.IsDir() && (known || path == name) {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files, err
+}
+
+// joinTexts makes one text of several, each of which begins a document.
+func joinTexts(texts [][]byte) []byte {
+	var out bytes.Buffer
+	for i, text := range texts {
+		if i > 0 {
+			if n := out.Len(); n > 0 && out.Bytes()[n-1] != '\n' {
+				out.WriteByte('\n')
+			}
+			if !bytes.HasPrefix(text, []byte("---")) {
+				out.WriteString("---\n")
+			}
+		}
+		out.Write(text)
+	}
+	return out.Bytes()
+}
+
+// tell says what became of each object.
+func (j injectJob) tell(reports []manifest.Report) error {
+	var b strings.Builder
+	pods := 0
+	for _, r := range reports {
+		switch r.Change {
+		case manifest.Changed:
+			fmt.Fprintf(&b, "%s %s\n", r, j.done)
+			if r.Kind == "Pod" {
+				pods++
+			}
+		case manifest.Skipped:
+			fmt.Fprintf(&b, "%s skipped: %s\n", r, r.Reason)
+		default:
+			fmt.Fprintf(&b, "%s unchanged\n", r)
+		}
+		for _, w := range r.Warnings {
+			fmt.Fprintf(&b, "%s: warning: %s\n", r, w)
+		}
+	}
+	if pods > 0 {
+		fmt.Fprintf(&b, "\nA Pod that runs already must be replaced, for sidecars come and go with new pods only: heddle %s ... | kubectl replace --force -f -\n", j.verb)
+	}
+	if _, err := io.WriteString(j.notes, b.String()); err != nil {
+		return fmt.Errorf("print what became of the objects: %w", err)
+	}
+	return nil
+}
