@@ -58,7 +58,8 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
-	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(), injectCommand(), uninjectCommand())
+	root.AddCommand(serveCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(),
+		injectCommand(), uninjectCommand(), installCommand(), upgradeCommand(), uninstallCommand())
 	return root
 }
 

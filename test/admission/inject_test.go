@@ -245,7 +245,7 @@ func TestAPodThatOthersChangeAfterwardsGetsOneSidecar(t *testing.T) {
 	inForce(t, client, s)
 	on := labelled(t, client, "enabled")
 	other := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 0, other)
+	installed(t, "MutatingWebhookConfiguration", "heddle-injector", other)
 	other.Name, other.Webhooks = "zz-later", other.Webhooks[:1]
 	other.Webhooks[0].Name, other.Webhooks[0].MatchConditions = "later.example.com", nil
 	at(s.address, &other.Webhooks[0].ClientConfig, ca.PEM())
@@ -349,7 +349,7 @@ func knows(t testing.TB, client kubernetes.Interface, s *hooks, ca *certs.CA) {
 	t.Helper()
 	probe := listen(t, ca, injector(t, client))
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 0, c)
+	installed(t, "MutatingWebhookConfiguration", "heddle-injector", c)
 	c.Name = "probe-" + strings.TrimPrefix(s.address, "https://localhost:")
 	c.Webhooks = c.Webhooks[:1]
 	c.Webhooks[0].Name = "probe.example.com"

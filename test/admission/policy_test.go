@@ -23,7 +23,7 @@ const (
 // judged is a control plane that the API server asks about policies.
 func judged(t testing.TB, client kubernetes.Interface, change ...func(*admissionregistrationv1.ValidatingWebhook)) (*replica, *hooks) {
 	t.Helper()
-	grant(t, client, rights()...)
+	grant(t, client, rights(t)...)
 	home(t, client)
 	ca := certs.New(t)
 	r := run(t, "replica-1", api.Namespace(t))

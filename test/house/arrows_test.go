@@ -28,6 +28,7 @@ func arrows() []arrow {
 		{"kube/webhooks", nil},
 		{"identity/keep", []string{"identity", "kube/leader"}},
 		{"controlplane/operator", nil},
+		{"deploy", nil},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
@@ -48,7 +49,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"admission", "controlplane", "controlplane/operator", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"admission", "controlplane", "controlplane/operator", "demo", "deploy", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
