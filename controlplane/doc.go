@@ -15,5 +15,6 @@
 //	zone/z1 node/n1  endpoints of Services that prefer or require closeness
 //	pod/shop/web-1/7 what this one sidecar receives, and its listeners if it binds them itself
 //
-// The webhook and the API for the command line are to serve with certificates of the same CA: see [Signer.Serving].
+// A process signs as well ([Replica]), or it does one of both: [SignerRole] is the keeper of the CA, and [Server] all else,
+// with certificates from the signer for its door, for the webhooks, and for the API that the command line asks.
 package controlplane

@@ -117,15 +117,16 @@ func (w *own) ready() error {
 }
 
 // door is the server's side of a [Door].
-func (w *own) door() *tls.Config {
-	return identity.Server(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		w.await(hello.Context())
-		c, _, _ := w.holder.Current()
-		if c == nil {
-			return nil, w.ready()
-		}
-		return c.TLS(), nil
-	}, w.holder.Bundle)
+func (w *own) door() *tls.Config { return identity.Server(w.certificate, w.holder.Bundle) }
+
+// certificate is for tls.Config.GetCertificate, where peers go by SPIFFE IDs.
+func (w *own) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	w.await(hello.Context())
+	c, _, _ := w.holder.Current()
+	if c == nil {
+		return nil, w.ready()
+	}
+	return c.TLS(), nil
 }
 
 // named is the server's side of TLS for those who know it by a DNS name, and who say otherwise who they are.

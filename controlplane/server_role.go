@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,13 +11,12 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/heddle-mesh/heddle/identity/hold"
-	"github.com/heddle-mesh/heddle/identity/service"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/kube/leader"
 	"github.com/heddle-mesh/heddle/kube/webhooks"
 )
 
-// ServerOptions say what a server serves, and whom it asks for its identity. All but API are required.
+// ServerOptions say what a server serves, and whom it asks for its identity. All are required.
 type ServerOptions struct {
 	Plane      Options              // its Door and Certified are set here
 	Client     kubernetes.Interface // for webhook configurations and the Lease
@@ -28,12 +26,12 @@ type ServerOptions struct {
 	TokenFile  string               // with a token of this pod for the signer
 	BundleFile string               // with the trust bundle to start with
 	Webhooks   string               // address where the API server asks
-	API        string               // loopback address where the command line asks; empty for none
 }
 
 // Additions are what else a server does.
 type Additions struct {
 	Webhooks http.Handler                  // answers the API server; nil: nobody does
+	API      string                        // loopback address where the command line asks; empty for none
 	Leads    []func(context.Context)       // done by the one replica that leads, while it does
 	Runs     []func(context.Context) error // done by every replica until it ends
 }
@@ -109,12 +107,6 @@ func (c carried) Changed() <-chan struct{} { return c.trust.Changed() }
 // Plane is what configures sidecars.
 func (s *Server) Plane() *Plane { return s.plane }
 
-// TLS is the server's side of TLS for callers who know it by one of [ServingNames].
-func (s *Server) TLS() *tls.Config { return s.own.named() }
-
-// Facts asks the signer for what people may know of identities.
-func (s *Server) Facts(ctx context.Context) (service.Facts, error) { return s.own.facts(ctx) }
-
 // Run serves until ctx ends. The identity ends last: streams that drain are still under it.
 func (s *Server) Run(ctx context.Context, a Additions) error {
 	elector, err := leader.New(leader.Options{
@@ -124,15 +116,16 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 	if err != nil {
 		return err
 	}
-	var asked net.Listener
+	var asked, commands net.Listener
 	if a.Webhooks != nil {
 		if asked, err = net.Listen("tcp", s.options.Webhooks); err != nil {
 			return fmt.Errorf("listening for what the API server asks: %w; choose another --webhooks", err)
 		}
 	}
-	told, err := s.api()
-	if err != nil {
-		return err
+	if a.API != "" {
+		if commands, err = net.Listen("tcp", a.API); err != nil {
+			return fmt.Errorf("listening for the command line: %w; choose another --api", err)
+		}
 	}
 	holding, release := context.WithCancel(kube.LogLibrary(context.WithoutCancel(ctx), s.options.Plane.Log))
 	defer release()
@@ -143,11 +136,11 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 	group.Go(func() error { return s.own.holder.Run(running) })
 	group.Go(func() error { return s.trust.Run(serving) })
 	group.Go(func() error { return elector.Run(serving, append(a.Leads, s.trust.Write)...) })
+	if commands != nil {
+		group.Go(func() error { return s.plane.ServeAPI(serving, s.api(commands)) })
+	}
 	if asked != nil {
 		group.Go(func() error { return serveHTTPS(serving, asked, a.Webhooks, s.own.named(), s.options.Plane.Log) })
-	}
-	if told != nil {
-		group.Go(func() error { return s.plane.ServeAPI(serving, *told) })
 	}
 	for _, run := range a.Runs {
 		group.Go(func() error { return run(serving) })
@@ -159,17 +152,10 @@ func (s *Server) Run(ctx context.Context, a Additions) error {
 	return group.Wait()
 }
 
-// api opens the address for the command line.
-func (s *Server) api() (*API, error) {
-	if s.options.API == "" {
-		return nil, nil
+// api answers the command line with this server's certificate and the signer's facts.
+func (s *Server) api(l net.Listener) API {
+	return API{
+		Listener: l, Certificate: s.own.certificate, Reviews: s.options.Client.AuthenticationV1().TokenReviews(),
+		Identity: func(ctx context.Context) (any, error) { return s.own.facts(ctx) },
 	}
-	l, err := net.Listen("tcp", s.options.API)
-	if err != nil {
-		return nil, fmt.Errorf("listening for the command line: %w; choose another --api", err)
-	}
-	return &API{
-		Listener: l, Certificate: s.own.door().GetCertificate, Reviews: s.options.Client.AuthenticationV1().TokenReviews(),
-		Identity: func(ctx context.Context) (any, error) { return s.Facts(ctx) },
-	}, nil
 }

@@ -65,7 +65,7 @@ func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, cl
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: o, Client: client, Identity: host, Sidecars: cmp.Or(f.sidecars, ":15010"),
 		Signer:    cmp.Or(f.signer, "heddle-signer."+o.Namespace+".svc:15012"),
-		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address, API: f.api,
+		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address,
 	})
 	if err != nil {
 		return err
@@ -74,5 +74,6 @@ func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, cl
 	if err != nil {
 		return err
 	}
+	additions.API = f.api
 	return s.Run(ctx, additions)
 }

@@ -25,7 +25,7 @@ func podObject(namespace, name string, change ...func(*corev1.Pod)) *corev1.Pod 
 // watched is a PodWatch with the store that a reflector fills.
 func watched(t *testing.T, c *clock, objects ...*corev1.Pod) (*PodWatch, podStore) {
 	t.Helper()
-	w := NewPodWatch(PodWatchOptions{Label: "sidecar", Now: c.Now})
+	w := NewPodWatch(PodWatchOptions{Label: "sidecar", Now: c.Now, ControlPlane: "heddle-system/heddle"})
 	list := make([]any, 0, len(objects))
 	for _, o := range objects {
 		list = append(list, o)
@@ -66,11 +66,21 @@ func TestOnlyPodsWhoseSidecarMayHaveRunAreOnTheRoll(t *testing.T) {
 		"its sidecar runs":      {podObject("shop", "web", pending, status(corev1.ContainerStatus{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})), true},
 		"its sidecar restarted": {podObject("shop", "web", pending, status(corev1.ContainerStatus{RestartCount: 1})), true},
 		"without a sidecar":     {podObject("shop", "web", func(p *corev1.Pod) { p.Labels = nil }), false},
-		"has failed":            {podObject("shop", "web", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), false},
+		"of the control plane": {podObject("heddle-system", "heddle-1", func(p *corev1.Pod) {
+			p.Labels, p.Spec.ServiceAccountName = nil, "heddle"
+		}), true},
+		"of another account": {podObject("heddle-system", "other", func(p *corev1.Pod) { p.Labels = nil }), false},
+		"of that account elsewhere": {podObject("shop", "heddle-1", func(p *corev1.Pod) {
+			p.Labels, p.Spec.ServiceAccountName = nil, "heddle"
+		}), false},
+		"has failed": {podObject("shop", "web", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), false},
 	} {
 		w, _ := watched(t, newClock(), c.pod)
 		if list, known := w.Started(); !known || (len(list) == 1) != c.want {
 			t.Errorf("%s: %v, %v", name, list, known)
+		}
+		if c.pod.Labels == nil && len(w.MeshedNamespaces()) != 0 {
+			t.Errorf("%s: its namespace counts as one with sidecars", name)
 		}
 	}
 }

@@ -74,8 +74,8 @@ func (k *Keeper) waitForCopies(now time.Time) []identity.Wait {
 	return []identity.Wait{{For: "copies of the trust bundle in namespaces", Proxies: names, Until: until}}
 }
 
-// waitForFollowers gives the other replicas time to read twice what is stored: their doors are in nobody's observation. In
-// it each takes the bundle, by which it verifies sidecars, and has a certificate of who signs for its own door.
+// waitForFollowers gives the other replicas time to read twice what is stored: where they have doors of their own, these
+// are in nobody's observation. In it each takes the bundle, by which it verifies sidecars, and has a certificate of who signs for its own door.
 func (k *Keeper) waitForFollowers(now time.Time) []identity.Wait {
 	until := k.published.Add(2 * k.options.Every)
 	if k.store.alone() || !now.Before(until) {

@@ -77,6 +77,30 @@ func TestARotationHearsOfWhoShowsWhatAndWhoIsSilent(t *testing.T) {
 	}
 }
 
+// What goes with a leaf is not seen in a report, so it counts until the next one.
+func TestACertificateThatGoesWithALeafCountsAsIssuedLast(t *testing.T) {
+	clock := &moving{at(0)}
+	c := NewConnected(clock.Now)
+	old, next := leaf{"01", "old", at(3600)}, leaf{"02", "new", at(3700)}
+	observed := func() identity.ProxyObservation { return c.Observe(nil, at(30), at(-5)).Proxies[0] }
+	c.issued(web("a"), next, "bundle-2")
+	c.alsoIssued(web("a"), leaf{"03", "old", at(7200)})
+	if got := observed(); got.Issued != "old" || !got.LeafExpires.Equal(at(7200)) || got.Authority != "new" {
+		t.Errorf("%+v", got)
+	}
+	c.issued(web("a"), next, "bundle-2")
+	c.alsoIssued(web("a"), next)
+	if got := observed(); got.Issued != "new" {
+		t.Errorf("%+v", got)
+	}
+
+	c = NewConnected(clock.Now) // of a signer that was restarted in between
+	c.alsoIssued(web("a"), old)
+	if got := observed(); got.Taken != "" || !got.Reported.IsZero() {
+		t.Errorf("who has reported nothing counts as one that has: %+v", got)
+	}
+}
+
 func TestWhatWasSeenBeforeThisProcessServedDoesNotCount(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)

@@ -6,7 +6,10 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
@@ -247,6 +250,34 @@ func TestACAThatIsGoneIsSaidToEverybody(t *testing.T) {
 	if !client.Retryable(err) {
 		t.Error("a sidecar would give up, and not come back when the CA is restored")
 	}
+}
+
+// With several replicas the next connection may reach the one that signs.
+func TestASignerThatMayNotServeKeepsNoConnection(t *testing.T) {
+	s, _ := forFiles(t)
+	transport := &http.Transport{
+		ForceAttemptHTTP2: true,
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, // who answers is no matter
+			Certificates:       []tls.Certificate{*s.sidecar("shop", "web", "web-1")},
+		},
+	}
+	defer transport.CloseIdleConnections()
+	reused := func() (is bool) {
+		trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { is = i.Reused }}
+		r := must[*http.Request](t)(http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), http.MethodGet, "https://"+s.address+"/v1/bundle", nil))
+		answer := must[*http.Response](t)(transport.RoundTrip(r))
+		defer answer.Body.Close()
+		_ = must[[]byte](t)(io.ReadAll(answer.Body))
+		return is
+	}
+	reused()
+	if !reused() {
+		t.Fatal("connections are never used twice, so this test shows nothing")
+	}
+	s.ca.fail(goneError{})
+	reused()
+	eventually(t, "the connection is left", func() bool { return !reused() })
 }
 
 func TestJoinTokensAreServedOnThisMachineOnly(t *testing.T) {

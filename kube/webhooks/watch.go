@@ -23,8 +23,32 @@ func (t *Trust) Run(ctx context.Context) error {
 			r.RunWithContext(ctx)
 		})
 	}
+	watches.Go(func() { t.complain(ctx) })
 	watches.Wait()
 	return nil
+}
+
+// complain says it once when the API server lacks something for a while: client-go tells only debug logs that it may not
+// watch, and one replica alone hears that it may not write.
+func (t *Trust) complain(ctx context.Context) {
+	tick := time.NewTicker(lateAfter / 2)
+	defer tick.Stop()
+	for late := 0; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		pem, _ := t.options.CA()
+		if pem == nil || t.Carries(pem) {
+			late = 0
+			continue
+		}
+		if late++; late == 2 {
+			t.options.Log.Warn().Strs("configurations", []string{t.options.Injector, t.options.Policy}).
+				Msg("the API server does not go by the current CA for our webhooks, or does not let us look; a rotation of the CA waits for it")
+		}
+	}
 }
 
 // store is where a reflector puts what it sees (cache.ReflectorStore).

@@ -36,8 +36,10 @@ const (
 const (
 	fieldManager = "heddle-webhooks"
 	writeTimeout = 10 * time.Second
-	// again is how soon a write that failed is tried again, and how often what is there is looked at in any case.
+	// again is how soon a write that failed is tried again.
 	again = 2 * time.Second
+	// lateAfter is how long the API server may lack something before a line of the log says so.
+	lateAfter = time.Minute
 )
 
 // Options say what the API server is to trust. All but the names and Log are required. Needed are, on both configurations,

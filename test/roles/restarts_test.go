@@ -30,7 +30,8 @@ func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
 	server := func() (kill func()) {
 		return w.process(heddle, "serve", "--role", "server", "--kubeconfig", w.kubeconfig("server", w.server), "--namespace", w.system,
 			"--signer", w.address(15012), "--sidecars", w.address(15010), "--listen", w.address(15014),
-			"--token-file", token, "--bundle-file", w.bundleFile(), "--socket", "/proc/none/of/its/business")
+			"--token-file", token, "--bundle-file", w.bundleFile(), "--socket", "/proc/none/of/its/business",
+			"--webhooks", w.address(15017), "--proxy-image", "docker.io/library/heddle-proxy:test", "--api", w.address(15016))
 	}
 	killServer, killSigner := server(), signer()
 	w.waitReady(15014)
@@ -38,7 +39,15 @@ func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
 	h := w.agent(p)
 	configured := func(h *hold.Holder) bool { _, err := w.configure(15010, h, p); return err == nil }
 	eventually(t, "the sidecar is configured", func() bool { return configured(h) })
-	w.waitTrusted()
+	answers := func() {
+		t.Helper()
+		for name, anchors := range w.waitTrusted() {
+			if got, err := w.call(15017, anchors); err != nil || got == "" {
+				t.Errorf("webhook %s answers %q, %v", name, got, err)
+			}
+		}
+	}
+	answers()
 	version := w.versionOfWebhooks()
 
 	killSigner()
@@ -66,6 +75,7 @@ func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
 	defer killServer()
 	w.waitReady(15014)
 	eventually(t, "the sidecar is configured a third time", func() bool { return configured(h) })
+	answers()
 	if diff := cmp.Diff(version, w.versionOfWebhooks()); diff != "" {
 		t.Errorf("servers wrote what was there already (-before +after):\n%s", diff)
 	}

@@ -24,15 +24,17 @@ func Signer() Rights {
 	}
 }
 
-// Server gives the rights of ServiceAccount heddle, as far as identities and configuration go.
+// Server gives the rights of ServiceAccount heddle.
 func Server() Rights {
 	return Rights{
 		Cluster: []rbacv1.PolicyRule{
 			rule("", "services", nil, "list", "watch"),
 			rule("", "pods", nil, "list", "watch"),
-			rule("", "namespaces", nil, "list", "watch"),
+			rule("", "namespaces", nil, "get", "list", "watch"),
 			rule("", "nodes", nil, "list", "watch"),
-			rule("", "configmaps", nil, "list", "watch"),
+			rule("", "configmaps", nil, "list", "watch", "patch"), // of policies: their status, and an admission policy allows no more
+			rule("", "events", nil, "create", "patch"),
+			rule("authentication.k8s.io", "tokenreviews", nil, "create"), // of who asks by the command line
 			rule("discovery.k8s.io", "endpointslices", nil, "list", "watch"),
 			rule("apps", "controllerrevisions", nil, "get", "list", "create", "update", "delete"),
 			rule("admissionregistration.k8s.io", "mutatingwebhookconfigurations", []string{"heddle-injector"}, "get", "list", "watch", "patch"),

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
 )
@@ -203,6 +205,34 @@ func TestTheServerMayNotHaveOtherNamesAndASidecarMayHaveNone(t *testing.T) {
 			if _, _, err := identity.PodOf(leaf); err == nil {
 				t.Errorf("%s: it names a pod, so that one can dial with it", name)
 			}
+		}
+	}
+}
+
+func TestTheControlPlaneMayReadTheFactsOfIdentitiesAndASidecarMayNot(t *testing.T) {
+	w := newTown(t)
+	w.serveSigner(brief{})
+	w.waitReady(15013)
+	p := w.sidecarPod()
+	for name, c := range map[string]struct {
+		pod  *corev1.Pod
+		want string
+	}{"the server": {w.serverPod, ""}, "a sidecar": {p, "(forbidden)"}} {
+		h := w.agent(c.pod)
+		ctx, stop := context.WithTimeout(t.Context(), patience)
+		defer stop()
+		if !h.Wait(ctx) {
+			t.Fatal(name, h.Faults())
+		}
+		own, _, _ := h.Current()
+		text, err := client.New(client.Options{
+			Address: w.address(15012), Signer: w.id(w.system, controlplane.SignerAccount), Bundle: w.bundle, Certificate: own.TLS,
+		}).Facts(ctx)
+		if c.want == "" && (err != nil || !bytes.Contains(text, []byte(`"anchors"`))) {
+			t.Errorf("%s reads %s, %v", name, text, err)
+		}
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s reads %s, %v", name, text, err)
 		}
 	}
 }

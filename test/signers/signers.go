@@ -189,6 +189,13 @@ func (s *Signer) JWT(ctx context.Context, audience []string) (string, error) {
 	return s.ca.Mint(ctx, s.ID, audience, time.Minute)
 }
 
+// Taken is the fingerprint of the bundle that was last reported to be in use.
+func (s *Signer) Taken() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
+
 // WaitTaken waits until it was reported that the current bundle is in use.
 func (s *Signer) WaitTaken() {
 	s.t.Helper()

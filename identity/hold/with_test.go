@@ -1,0 +1,94 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/heddle-mesh/heddle/identity"
+)
+
+func TestACertificateIsNotTakenBeforeWhatGoesWithItIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		var mu sync.Mutex
+		away, tokens := errAway, 0
+		h, stop := renewing(t, s, func(o *Options) {
+			o.With = func(_ context.Context, token string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if token == secretToken {
+					tokens++
+				}
+				return away
+			}
+		})
+		defer stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if c, _, _ := h.Current(); c != nil || len(s.Asked()) < 2 {
+			t.Errorf("a certificate is held, after %d attempts", len(s.Asked()))
+		}
+		wantError(t, errors.New(h.Faults()[0]), errAway.Error())
+		mu.Lock()
+		away = nil
+		mu.Unlock()
+		time.Sleep(longestPause)
+		synctest.Wait()
+		if c, _, _ := h.Current(); c == nil || len(h.Faults()) > 0 {
+			t.Errorf("no certificate is held: %q", h.Faults())
+		}
+		if tokens != len(s.Asked()) {
+			t.Errorf("%d certificates were issued, and %d asked for with the same token", len(s.Asked()), tokens)
+		}
+	})
+}
+
+// use is what a test says is in use.
+type use struct {
+	mu                  sync.Mutex
+	bundle, certificate string
+	changed             chan struct{}
+}
+
+func (u *use) Bundle() string           { u.mu.Lock(); defer u.mu.Unlock(); return u.bundle }
+func (u *use) Certificate() string      { u.mu.Lock(); defer u.mu.Unlock(); return u.certificate }
+func (u *use) Changed() <-chan struct{} { u.mu.Lock(); defer u.mu.Unlock(); return u.changed }
+
+func (u *use) set(bundle string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bundle = bundle
+	close(u.changed)
+	u.changed = make(chan struct{})
+}
+
+func TestABundleIsReportedAsTakenWhenItIsInUseAndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigner(t, "web", time.Hour)
+		o, in := options(t, s, t.TempDir()), &use{changed: make(chan struct{})}
+		o.InUse = in
+		h := must(New(o))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if c, _, _ := h.Current(); c == nil || s.Taken() != "" {
+			t.Errorf("%q is reported, and nothing is in use", s.Taken())
+		}
+		in.set(identity.Fingerprint(s.Trusted()))
+		time.Sleep(2 * pollPace)
+		synctest.Wait()
+		if s.Taken() != identity.Fingerprint(s.Trusted()) {
+			t.Errorf("%q is reported a moment after the bundle came in use", s.Taken())
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
