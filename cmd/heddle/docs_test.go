@@ -56,7 +56,9 @@ func TestTheDocumentShowsTheTableOfSidecarsThatIsPrinted(t *testing.T) {
 }
 
 // Commands whose flags are the document's affair.
-func documented() []string { return []string{"check", "proxy status", "proxy config", "proxy logs", "version"} }
+func documented() []string {
+	return []string{"check", "proxy status", "proxy config", "proxy logs", "version"}
+}
 
 func TestEveryCommandAndItsFlagsAreInTheDocument(t *testing.T) {
 	text := cliDocument(t)
