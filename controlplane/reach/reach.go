@@ -125,7 +125,8 @@ func (c *ControlPlane) findReplicas(ctx context.Context) error {
 // account, or else of the control plane's.
 func (c *ControlPlane) askToken(ctx context.Context) error {
 	o := c.options
-	var refusals []error
+	var refusals []string
+	missing := false
 	for _, namespace := range slices.Compact([]string{cmp.Or(o.Namespace, o.ControlPlane), o.ControlPlane}) {
 		life := int64(tokenLife.Seconds())
 		r, err := o.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, o.Account, &authenticationv1.TokenRequest{
@@ -135,16 +136,20 @@ func (c *ControlPlane) askToken(ctx context.Context) error {
 			c.token = r.Status.Token
 			return nil
 		}
-		refusals = append(refusals, fmt.Errorf("ask for a token of ServiceAccount %s/%s: %w", namespace, o.Account, err))
 		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
-			return errors.Join(refusals...)
+			return fmt.Errorf("ask for a token of ServiceAccount %s/%s: %w", namespace, o.Account, err)
 		}
+		missing = missing || apierrors.IsNotFound(err) && namespace == o.Namespace
+		refusals = append(refusals, fmt.Sprintf("ask for a token of ServiceAccount %s/%s: %v", namespace, o.Account, err))
 	}
 	hint := "name a namespace of yours with -n, or "
 	if o.Namespace != "" {
-		hint = fmt.Sprintf("kubectl create serviceaccount %s -n %s makes one there that is missing, or ", o.Account, o.Namespace)
+		hint = ""
+		if missing {
+			hint = fmt.Sprintf("kubectl create serviceaccount %s -n %s makes the one that is missing, or ", o.Account, o.Namespace)
+		}
 	}
-	return fmt.Errorf("%w; %shave somebody bind you a Role that creates serviceaccounts/token, resourceNames [%s]", errors.Join(refusals...), hint, o.Account)
+	return fmt.Errorf("%s; %shave somebody bind you a Role that creates serviceaccounts/token, resourceNames [%s]", strings.Join(refusals, "; "), hint, o.Account)
 }
 
 // Get asks one replica. It fails with an *operator.Problem if that says no.

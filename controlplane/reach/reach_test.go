@@ -256,8 +256,18 @@ func TestATenantSeesHisOwnNamespaceAlone(t *testing.T) {
 		t.Errorf("asking for all gives %v", err)
 	}
 	o.Namespace = w.bank
-	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "serviceaccounts/token, resourceNames [heddle-view]") {
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "serviceaccounts/token, resourceNames [heddle-view]") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("asking for a namespace of somebody else gives %v", err)
+	}
+}
+
+func TestATenantWithoutTheAccountIsToldToMakeIt(t *testing.T) {
+	w := newTown(t)
+	w.must(nil, w.admin.CoreV1().ServiceAccounts(w.shop).Delete(t.Context(), api.ViewAccount, metav1.DeleteOptions{}))
+	o := w.options(w.user("tom", map[string][]rbacv1.PolicyRule{w.system: way(), w.shop: {tokens(api.ViewAccount)}}))
+	o.Namespace = w.shop
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "kubectl create serviceaccount heddle-view -n "+w.shop) {
+		t.Errorf("it is %v", err)
 	}
 }
 
