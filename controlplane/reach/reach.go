@@ -82,7 +82,7 @@ func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return cp, nil
 }
 
-// Replicas are the running pods of the control plane, in the order of names; at least one.
+// Replicas are the ready pods of the control plane, in the order of names, or if none is ready those that run; at least one.
 func (c *ControlPlane) Replicas() []Replica { return c.replicas }
 
 func (c *ControlPlane) readTrust(ctx context.Context) error {
@@ -109,10 +109,20 @@ func (c *ControlPlane) findReplicas(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the pods of the control plane in namespace %s: %w", o.ControlPlane, err)
 	}
+	var running []Replica
 	for _, p := range pods.Items {
-		if p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil {
+		if p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil {
+			continue
+		}
+		running = append(running, Replica{p.Name, c})
+		if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		}) {
 			c.replicas = append(c.replicas, Replica{p.Name, c})
 		}
+	}
+	if len(c.replicas) == 0 {
+		c.replicas = running // none is ready: what they say tells why, maybe
 	}
 	slices.SortFunc(c.replicas, func(a, b Replica) int { return cmp.Compare(a.Pod, b.Pod) })
 	if len(c.replicas) == 0 {
