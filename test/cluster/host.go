@@ -31,7 +31,7 @@ func CheckHost() error {
 			"run this as root, or KUBECONFIG=... uses a cluster that is there")
 	}
 	var missing []string
-	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"mount", "mount"}} {
+	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (Debian's %s)", need[0], need[1]))
 		}

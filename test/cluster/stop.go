@@ -1,17 +1,13 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -36,56 +32,6 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// unmount takes away every mount in the cluster's folders, the last one first. The network namespaces of pods are mounts
-// too, and go with them.
-func (c *Cluster) unmount() error {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("list the mounts: %w", err)
-	}
-	defer file.Close()
-	var mounts []string
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && (inside(fields[4], c.dir) || inside(fields[4], c.run)) {
-			mounts = append(mounts, fields[4])
-		}
-	}
-	slices.Reverse(mounts)
-	for _, path := range mounts {
-		if err := syscall.Unmount(unescape(path), syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
-			return fmt.Errorf("unmount %s: %w", path, err)
-		}
-	}
-	return lines.Err()
-}
-
-// unescape undoes what the kernel does to spaces and the like in a path.
-func unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
-}
-
-func inside(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
-
-// removeFolders removes the cluster's folders, and the links that its kubelet made to logs in one that is not ours to choose.
-func (c *Cluster) removeFolders() error {
-	const legacy = "/var/log/containers"
-	links, err := os.ReadDir(legacy)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look for links to logs: %w", err)
-	}
-	for _, link := range links {
-		path := filepath.Join(legacy, link.Name())
-		if target, err := os.Readlink(path); err == nil && inside(target, c.dir) {
-			if err := os.Remove(path); err != nil {
-				return fmt.Errorf("remove a link to a log: %w", err)
-			}
-		}
-	}
-	return errors.Join(os.RemoveAll(c.run), os.RemoveAll(c.dir))
 }
 
 // claimed is who started a cluster. A process is known by its number and its start, in ticks since the machine's.
