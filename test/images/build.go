@@ -114,9 +114,9 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 	case Proxy:
 		return b.proxy(ctx)
 	case Ubuntu:
-		return b.debian(ctx, name, "bash", "coreutils", "curl", "ca-certificates", "netcat-openbsd", "dnsutils", "iproute2")
+		return b.debian(ctx, name, "bash", "coreutils", "grep", "sed", "procps", "curl", "iproute2")
 	case Redis:
-		image, err := b.debian(ctx, name, "bash", "coreutils", "redis-server")
+		image, err := b.debian(ctx, name, "bash", "coreutils", "redis-server", "redis-tools")
 		image.Entrypoint = []string{"redis-server", "--protected-mode", "no", "--dir", "/tmp", "--save", ""}
 		return image, err
 	}
