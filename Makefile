@@ -34,7 +34,8 @@ soak: ## 200 requests a second for a minute, leaves of 10 s, a new root in the m
 # Without root and Linux this fails, rather than passing with nothing run; KUBECONFIG=... uses a cluster that is there.
 .PHONY: e2e
 e2e: ## real pods on a real Kubernetes, which it starts (root, Linux), or KUBECONFIG=... (RUN=TestName for some)
-	$(GO) test -tags e2e -count 1 -v -timeout 40m $(if $(RUN),-run '$(RUN)') ./test/e2e
+	$(if $(KUBECONFIG),,$(GO) run ./test/cluster/ctl prepare)
+	$(GO) test -tags e2e -count 1 -v -timeout 40m -p 1 $(if $(RUN),-run '$(RUN)' ./test/e2e,./test/e2e $(if $(KUBECONFIG),,./test/cluster))
 
 .PHONY: cluster-up
 cluster-up: ## a Kubernetes on this machine that stays, with our images in it (root, Linux; NAME=dev)

@@ -17,6 +17,16 @@ const stopLimit = time.Minute
 // Stop ends every process of the cluster and removes everything that it owns. It can be called again, and for a cluster
 // that was never whole.
 func (c *Cluster) Stop(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.remove(ctx)
+}
+
+// remove is Stop for who holds the lock.
+func (c *Cluster) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopLimit, fmt.Errorf("not within %v", stopLimit))
 	defer cancel()
 	// Processes hold mounts, mounts hold folders and namespaces: so in this order, and no further if one fails.
@@ -67,7 +77,7 @@ func (c *Cluster) claim(owner Owner) error {
 func (c *Cluster) removeDead(ctx context.Context) error {
 	content, err := os.ReadFile(c.path("owner.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return c.Stop(ctx) // there may be rests all the same, if it was interrupted while it stopped
+		return c.remove(ctx) // there may be rests all the same, if it was interrupted while it stopped
 	}
 	if err != nil {
 		return fmt.Errorf("read the owner of cluster %s: %w", c.Name, err)
@@ -86,7 +96,7 @@ func (c *Cluster) removeDead(ctx context.Context) error {
 		return fmt.Errorf("cluster %s is in use by process %d; wait for it, or choose another name", c.Name, was.PID)
 	}
 	c.say("removing what process %d left of cluster %s", was.PID, c.Name)
-	return c.Stop(ctx)
+	return c.remove(ctx)
 }
 
 // startOf is when a process started, and which boot of the machine it is in.
