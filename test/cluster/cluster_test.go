@@ -40,6 +40,16 @@ func TestAProcessOutsideTheCgroupIsNotEnded(t *testing.T) {
 	}
 }
 
+func TestContributorsReadWhatAMachineNeeds(t *testing.T) {
+	text, err := os.ReadFile("../../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\n"+InstallCommand()+"\n") {
+		t.Errorf("CONTRIBUTING.md does not say: %s", InstallCommand())
+	}
+}
+
 func TestAProcessIsKnownByItsStart(t *testing.T) {
 	first, boot, err := startOf(os.Getpid())
 	if err != nil {

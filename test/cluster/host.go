@@ -40,7 +40,7 @@ func CheckHost() error {
 		missing = append(missing, err.Error())
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("missing on this machine: %s; install with\n\n\t%s\n", strings.Join(missing, ", "), InstallCommand())
+		return fmt.Errorf("missing on this machine: %s; install with: %s", strings.Join(missing, ", "), InstallCommand())
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -52,6 +53,10 @@ func command() *cobra.Command {
 		&cobra.Command{
 			Use: "images", Short: "make the images and say where their tar files are, for another cluster to load", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return makeImages(cmd.Context(), *only) },
+		},
+		&cobra.Command{
+			Use: "packages", Short: "say which Debian packages the machine must have", Args: cobra.NoArgs,
+			Run: func(*cobra.Command, []string) { fmt.Println(strings.Join(cluster.HostPackages(), " ")) },
 		},
 		&cobra.Command{
 			Use: "prepare", Short: "build all that a cluster needs, which takes minutes once", Args: cobra.NoArgs,
