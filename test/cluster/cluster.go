@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/heddle-mesh/heddle/filelock"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
 
@@ -86,6 +87,11 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if c.programs, err = kubetest.InstallAll(ctx, kubetest.InstallOptions{Progress: o.Progress}); err != nil {
 		return nil, err
 	}
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := c.removeDead(ctx); err != nil {
 		return nil, err
 	}
@@ -93,11 +99,26 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	if err := c.start(ctx, o.Images); err != nil {
-		logs := c.diagnosis()
+		c.say("%s", c.diagnosis())
 		// Not ctx: what is half there must go, all the more if time is up.
-		return nil, errors.Join(fmt.Errorf("start cluster %s: %w%s", c.Name, err, logs), c.Stop(context.WithoutCancel(ctx)))
+		return nil, errors.Join(fmt.Errorf("start cluster %s: %w", c.Name, err), c.remove(context.WithoutCancel(ctx)))
 	}
 	return c, nil
+}
+
+// lock lets one process at a time start or stop a cluster of this name.
+func (c *Cluster) lock(ctx context.Context) (unlock func(), err error) {
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("find the cache directory: %w; set XDG_CACHE_HOME", err)
+	}
+	dir := filepath.Join(user, "heddle", "clusters")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the cache directory: %w", err)
+	}
+	return filelock.Hold(ctx, filepath.Join(dir, c.Name+".lock"), func() {
+		c.say("another process is starting or stopping cluster %s; waiting for it", c.Name)
+	})
 }
 
 // Find gives a cluster that another process has started.

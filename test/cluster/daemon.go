@@ -16,7 +16,7 @@ type daemon struct {
 	done chan struct{} // closed when it ended, while we live
 }
 
-// spawn starts a program in the cluster's cgroup and network namespace, with its output in a log file.
+// spawn starts a program in the cluster's cgroup and namespaces, with its output in a log file.
 func (c *Cluster) spawn(name string, args ...string) (*daemon, error) {
 	d := &daemon{name: name, log: filepath.Join(c.dir, "log", name+".log"), done: make(chan struct{})}
 	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -27,7 +27,7 @@ func (c *Cluster) spawn(name string, args ...string) (*daemon, error) {
 	// A process joins the cgroup before it becomes the program, so no child of the program is ever outside.
 	const join = `echo $$ >"$0/cgroup.procs" && exec "$@"`
 	command := append([]string{c.programs.Path(name)}, args...)
-	cmd := exec.Command("sh", append([]string{"-c", join, c.cgroups.daemons()}, c.network.enter(command...)...)...)
+	cmd := exec.Command("sh", append([]string{"-c", join, c.cgroups.daemons()}, c.enter(command...)...)...)
 	cmd.Dir = c.dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = []string{"HOME=" + c.dir, "PATH=" + c.programs.SearchPath(), "TMPDIR=" + filepath.Join(c.dir, "tmp")}

@@ -12,9 +12,9 @@
 // # What is whose
 //
 // A cluster named x owns, and nothing else: the network namespace and the interface heddle-x, the cgroup heddle-x, and the
-// folders /var/lib/heddle-x and /run/heddle-x. Each of its processes is in its cgroup from its first instruction. So what
-// must be ended or removed follows from the name alone, also after a crash, when nobody is left who could tell: a start
-// first removes what a dead one of that name left.
+// folders /var/lib/heddle-x and /run/heddle-x. Each of its processes is in its cgroup from its first instruction, and in a
+// mount namespace that nobody else sees. So what must be ended or removed follows from the name alone, also after a crash,
+// when nobody is left who could tell: a start first removes what a dead one of that name left. Several can run at once.
 //
 // # Addresses
 //

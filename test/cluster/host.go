@@ -31,7 +31,7 @@ func CheckHost() error {
 			"run this as root, or KUBECONFIG=... uses a cluster that is there")
 	}
 	var missing []string
-	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"mount", "mount"}} {
+	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (Debian's %s)", need[0], need[1]))
 		}
@@ -40,7 +40,7 @@ func CheckHost() error {
 		missing = append(missing, err.Error())
 	}
 	if len(missing) > 0 {
-		return fmt.Errorf("missing on this machine: %s; install with\n\n\t%s\n", strings.Join(missing, ", "), InstallCommand())
+		return fmt.Errorf("missing on this machine: %s; install with: %s", strings.Join(missing, ", "), InstallCommand())
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (c *Cluster) start(ctx context.Context, images []string) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		c.cgroupsAndFolders, c.network.create, c.credentials, c.controlPlane, c.node,
+		c.cgroupsAndFolders, c.network.create, c.isolate, c.credentials, c.controlPlane, c.node,
 		func(ctx context.Context) error { return c.loadAll(ctx, images) },
 		c.dns, c.ready,
 	} {
@@ -146,7 +146,8 @@ func (c *Cluster) controlPlane(ctx context.Context) error {
 		"--kubeconfig="+pki("kube-controller-manager.kubeconfig"), "--leader-elect=false",
 		"--use-service-account-credentials=true", "--root-ca-file="+pki("ca.crt"),
 		"--service-account-private-key-file="+pki("accounts.key"),
-		"--cluster-signing-cert-file="+pki("ca.crt"), "--cluster-signing-key-file="+pki("ca.key")); err != nil {
+		"--cluster-signing-cert-file="+pki("ca.crt"), "--cluster-signing-key-file="+pki("ca.key"),
+		"--flex-volume-plugin-dir="+c.path("kubelet", "volume-plugins")); err != nil {
 		return err
 	}
 	_, err := c.spawn("kube-scheduler", "--kubeconfig="+pki("kube-scheduler.kubeconfig"), "--leader-elect=false")
@@ -212,7 +213,7 @@ func (c *Cluster) ready(ctx context.Context) error {
 		return err
 	}
 	return c.until(ctx, "DNS answers", startLimit, func(ctx context.Context) error {
-		return run(ctx, c.network.enter("bash", "-c", "exec 3<>/dev/tcp/"+dnsAddress+"/53")...)
+		return run(ctx, c.enter("bash", "-c", "exec 3<>/dev/tcp/"+dnsAddress+"/53")...)
 	})
 }
 

@@ -1,17 +1,13 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -21,6 +17,16 @@ const stopLimit = time.Minute
 // Stop ends every process of the cluster and removes everything that it owns. It can be called again, and for a cluster
 // that was never whole.
 func (c *Cluster) Stop(ctx context.Context) error {
+	unlock, err := c.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.remove(ctx)
+}
+
+// remove is Stop for who holds the lock.
+func (c *Cluster) remove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopLimit, fmt.Errorf("not within %v", stopLimit))
 	defer cancel()
 	// Processes hold mounts, mounts hold folders and namespaces: so in this order, and no further if one fails.
@@ -36,56 +42,6 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// unmount takes away every mount in the cluster's folders, the last one first. The network namespaces of pods are mounts
-// too, and go with them.
-func (c *Cluster) unmount() error {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return fmt.Errorf("list the mounts: %w", err)
-	}
-	defer file.Close()
-	var mounts []string
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && (inside(fields[4], c.dir) || inside(fields[4], c.run)) {
-			mounts = append(mounts, fields[4])
-		}
-	}
-	slices.Reverse(mounts)
-	for _, path := range mounts {
-		if err := syscall.Unmount(unescape(path), syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
-			return fmt.Errorf("unmount %s: %w", path, err)
-		}
-	}
-	return lines.Err()
-}
-
-// unescape undoes what the kernel does to spaces and the like in a path.
-func unescape(path string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(path)
-}
-
-func inside(path, dir string) bool { return strings.HasPrefix(path, dir+"/") }
-
-// removeFolders removes the cluster's folders, and the links that its kubelet made to logs in one that is not ours to choose.
-func (c *Cluster) removeFolders() error {
-	const legacy = "/var/log/containers"
-	links, err := os.ReadDir(legacy)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("look for links to logs: %w", err)
-	}
-	for _, link := range links {
-		path := filepath.Join(legacy, link.Name())
-		if target, err := os.Readlink(path); err == nil && inside(target, c.dir) {
-			if err := os.Remove(path); err != nil {
-				return fmt.Errorf("remove a link to a log: %w", err)
-			}
-		}
-	}
-	return errors.Join(os.RemoveAll(c.run), os.RemoveAll(c.dir))
 }
 
 // claimed is who started a cluster. A process is known by its number and its start, in ticks since the machine's.
@@ -121,7 +77,7 @@ func (c *Cluster) claim(owner Owner) error {
 func (c *Cluster) removeDead(ctx context.Context) error {
 	content, err := os.ReadFile(c.path("owner.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return c.Stop(ctx) // there may be rests all the same, if it was interrupted while it stopped
+		return c.remove(ctx) // there may be rests all the same, if it was interrupted while it stopped
 	}
 	if err != nil {
 		return fmt.Errorf("read the owner of cluster %s: %w", c.Name, err)
@@ -140,7 +96,7 @@ func (c *Cluster) removeDead(ctx context.Context) error {
 		return fmt.Errorf("cluster %s is in use by process %d; wait for it, or choose another name", c.Name, was.PID)
 	}
 	c.say("removing what process %d left of cluster %s", was.PID, c.Name)
-	return c.Stop(ctx)
+	return c.remove(ctx)
 }
 
 // startOf is when a process started, and which boot of the machine it is in.

@@ -26,6 +26,14 @@ const (
 // ProxyUser is the one that traffic of the sidecar is known by.
 const ProxyUser = "1337:1337"
 
+const (
+	heddleUser = "65532:65532"
+	envoyPath  = "/usr/local/bin/envoy"
+)
+
+// Version is what programs in the images say that they are.
+const Version = "v0.0.0-test"
+
 // Options say which images are made, and where.
 type Options struct {
 	Names    []string  // of the images above; default: all
@@ -52,6 +60,16 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 		paths = append(paths, path)
 	}
 	return paths, nil
+}
+
+// Program compiles a program of this repository as it is in the images, and gives its path. The package is given as in
+// cmd/heddle.
+func Program(ctx context.Context, pkg string) (string, error) {
+	b, err := newBuilder(Options{})
+	if err != nil {
+		return "", err
+	}
+	return b.compile(ctx, pkg)
 }
 
 type builder struct {
@@ -107,16 +125,16 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 		return b.static(ctx, name, "test/testapp/pause")
 	case Heddle:
 		image, err := b.static(ctx, name, "cmd/heddle")
-		image.User = "65532:65532"
+		image.User = heddleUser
 		return image, err
 	case TestApp:
 		return b.static(ctx, name, "test/testapp")
 	case Proxy:
 		return b.proxy(ctx)
 	case Ubuntu:
-		return b.debian(ctx, name, "bash", "coreutils", "curl", "ca-certificates", "netcat-openbsd", "dnsutils", "iproute2")
+		return b.debian(ctx, name, "bash", "coreutils", "grep", "sed", "procps", "curl", "iproute2")
 	case Redis:
-		image, err := b.debian(ctx, name, "bash", "coreutils", "redis-server")
+		image, err := b.debian(ctx, name, "bash", "coreutils", "redis-server", "redis-tools")
 		image.Entrypoint = []string{"redis-server", "--protected-mode", "no", "--dir", "/tmp", "--save", ""}
 		return image, err
 	}
@@ -157,7 +175,7 @@ func (b *builder) proxy(ctx context.Context) (Image, error) {
 		Name: Proxy, Entrypoint: []string{"/heddle-sidecar"}, User: ProxyUser,
 		Layers: []Layer{
 			append(base(), libraries...),
-			{{Path: "/usr/local/bin/envoy", Source: found}},
+			{{Path: envoyPath, Source: found}},
 			{{Path: "/heddle-sidecar", Source: agent}},
 		},
 	}, nil
@@ -188,7 +206,8 @@ func libraries(ctx context.Context, program string) (Layer, error) {
 // compile builds a program of this repository that needs no library. The bytes depend on its source alone.
 func (b *builder) compile(ctx context.Context, pkg string) (string, error) {
 	out := filepath.Join(b.root, "bin", "image", filepath.Base(pkg))
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", out, "./"+pkg)
+	const stamp = "-s -w -X github.com/heddle-mesh/heddle/buildinfo.version=" + Version
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp, "-o", out, "./"+pkg)
 	cmd.Dir = b.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if said, err := cmd.CombinedOutput(); err != nil {

@@ -29,7 +29,13 @@ func (b *builder) debian(ctx context.Context, name string, packages ...string) (
 
 // unpack gives a folder with what is in the packages, from the cache or fetched.
 func (b *builder) unpack(ctx context.Context, packages []string) (string, error) {
-	dir := filepath.Join(b.cache, "debian", fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(packages, " "))))[:12])
+	// Another release has other packages by the same names.
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil {
+		return "", fmt.Errorf("ask which release this is: %w", err)
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "3 %s %s", strings.Join(packages, " "), release))
+	dir := filepath.Join(b.cache, "debian", fmt.Sprintf("%x", key[:6]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -83,7 +89,7 @@ func fetch(ctx context.Context, dir string, packages []string) error {
 // extract unpacks all packages of a folder, in order.
 func extract(ctx context.Context, archives, root string) error {
 	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
-		// Debian's base has had these as links for years, and many packages still name files below them.
+		// Debian's base has had these as links for years, and packages still name files below them.
 		if err := errors.Join(os.MkdirAll(filepath.Join(root, "usr", dir), 0o755), os.Symlink("usr/"+dir, filepath.Join(root, dir))); err != nil {
 			return fmt.Errorf("make the folders of a Debian system: %w", err)
 		}
@@ -94,14 +100,40 @@ func extract(ctx context.Context, archives, root string) error {
 	}
 	slices.Sort(found)
 	for _, archive := range found {
-		if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", archive, root).CombinedOutput(); err != nil {
+		const unpack = `dpkg-deb --fsys-tarfile "$0" | tar -x --keep-directory-symlink -C "$1"`
+		if out, err := exec.CommandContext(ctx, "bash", "-ec", "set -o pipefail; "+unpack, archive, root).CombinedOutput(); err != nil {
 			return fmt.Errorf("unpack %s: %w\n%s", archive, err, out)
+		}
+	}
+	return finish(root)
+}
+
+// finish does what the packages' scripts would have done that matters to programs.
+func finish(root string) error {
+	for path, content := range map[string]string{
+		"etc/passwd":        "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+		"etc/group":         "root:x:0:\nnogroup:x:65534:\n",
+		"etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, path), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("finish a Debian system: %w", err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(root, "bin/sh")); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Symlink("bash", filepath.Join(root, "bin/sh")); err != nil {
+			return fmt.Errorf("finish a Debian system: %w", err)
 		}
 	}
 	return nil
 }
 
-// tree gives all files below a folder as a layer, without what only people read.
+// unneeded are folders for people, for other languages, and for package managers.
+func unneeded() []string {
+	return []string{"/usr/share", "/usr/include", "/usr/lib/x86_64-linux-gnu/gconv", "/usr/lib/aarch64-linux-gnu/gconv",
+		"/usr/lib/x86_64-linux-gnu/perl-base", "/usr/lib/aarch64-linux-gnu/perl-base", "/var/lib/dpkg", "/var/cache"}
+}
+
+// tree gives all files below a folder as a layer, without those that no test needs.
 func tree(root string) (Layer, error) {
 	var files Layer
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -112,7 +144,7 @@ func tree(root string) (Layer, error) {
 		switch {
 		case at == "":
 			return nil
-		case slices.Contains([]string{"/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info"}, at):
+		case slices.Contains(unneeded(), at):
 			return fs.SkipDir
 		}
 		info, err := d.Info()

@@ -15,6 +15,9 @@
 //
 // A test that stops the API server must not share it with tests that run at the same time: see [Server.Kill].
 //
+// A whole cluster, with controllers and pods, is package cluster's matter; [InstallAll] builds the programs for it.
+//
 // For another version, change k8s.io/kubernetes v1.N.P and its replacements v0.N.P in binaries/go.mod, etcd to what
-// Kubernetes asks for, and run go mod tidy there.
+// Kubernetes asks for, and run go mod tidy there. containerd and CoreDNS have modules of their own, beside it, since they
+// ask for other versions of the same libraries.
 package kubetest

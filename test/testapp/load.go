@@ -19,17 +19,14 @@ import (
 // line of JSON. It ends after --for, or when it is told to. Nothing is sent twice.
 func load(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
-	target := flags.String("url", "", "what to call: http://host:port/path")
-	protocol := flags.String("protocol", "http1", "http1 or http2 (without TLS)")
+	target := flags.String("url", "", "what to call: http://host:port/path, tcp://host:port (one long stream) or grpc://host:port")
+	protocol := flags.String("protocol", "http1", "of an http URL: http1 or http2 (without TLS)")
 	rate := flags.Int("rate", 100, "requests a second")
 	lasts := flags.Duration("for", 0, "for how long (default: until it is told to end)")
 	timeout := flags.Duration("timeout", 10*time.Second, "how long one request may take")
 	want := flags.String("want", "", "what a good answer holds, besides status 200")
 	if err := flags.Parse(args); err != nil {
 		return err
-	}
-	if parsed, err := url.Parse(*target); err != nil || parsed.Host == "" {
-		return fmt.Errorf("--url=%q is no URL", *target)
 	}
 	call, err := caller(*protocol, *target, *want)
 	if err != nil {
@@ -91,6 +88,22 @@ func (t *tally) one(timeout time.Duration, call func(context.Context) error) {
 
 // caller gives what makes one call.
 func caller(protocol, target, want string) (func(context.Context) error, error) {
+	parsed, err := url.Parse(target)
+	if err != nil || parsed.Host == "" {
+		return nil, fmt.Errorf("--url=%q is no URL", target)
+	}
+	switch parsed.Scheme {
+	case "tcp":
+		return (&stream{address: parsed.Host}).call, nil
+	case "grpc":
+		return checker(parsed.Host)
+	case "http":
+		return httpCaller(protocol, target, want)
+	}
+	return nil, fmt.Errorf("--url=%q: want http://, tcp:// or grpc://", target)
+}
+
+func httpCaller(protocol, target, want string) (func(context.Context) error, error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 1000, Protocols: new(http.Protocols)}
 	switch protocol {
 	case "http1":

@@ -1,7 +1,10 @@
 // Command testapp is what the end-to-end tests run in pods: servers and clients, one subcommand each.
 //
-//	testapp -listen=:80 --text=Hello          an HTTP server that always says the same, as hashicorp/http-echo does
-//	testapp load --url=http://echo --for=10s  a client that counts
+//	testapp -listen=:80 --text=Hello           an HTTP server that always says the same, as hashicorp/http-echo does
+//	testapp tcp --listen=:9000 --greeting=hi   a TCP server that gives back lines
+//	testapp grpc --listen=:9001                a gRPC server
+//	testapp load --url=http://echo --for=10s   a client that counts, of any of the three
+//	testapp resolve --name=echo --protocol=tcp looks a name up
 //
 // A subcommand is a line in the table below and a file of its own.
 package main
@@ -26,7 +29,10 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"echo", echo},
+		{"tcp", tcp},
+		{"grpc", grpcServer},
 		{"load", load},
+		{"resolve", resolve},
 	}
 }
 

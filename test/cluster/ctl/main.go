@@ -3,6 +3,7 @@
 //	go run ./test/cluster/ctl up        a cluster that stays until it is taken down; says its kubeconfig
 //	go run ./test/cluster/ctl load      makes the images anew and loads those into it
 //	go run ./test/cluster/ctl load x.tar
+//	go run ./test/cluster/ctl images    makes the images and says where they are
 //	go run ./test/cluster/ctl down
 //
 // See package cluster for what a cluster consists of.
@@ -13,12 +14,14 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/heddle-mesh/heddle/test/cluster"
 	"github.com/heddle-mesh/heddle/test/images"
+	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
 
 func main() {
@@ -48,11 +51,41 @@ func command() *cobra.Command {
 			RunE: func(cmd *cobra.Command, _ []string) error { return cluster.Remove(cmd.Context(), *name) },
 		},
 		&cobra.Command{
-			Use: "host", Short: "say whether this machine can run a cluster", Args: cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error { return cluster.CheckHost() },
+			Use: "images", Short: "make the images and say where their tar files are, for another cluster to load", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return makeImages(cmd.Context(), *only) },
+		},
+		&cobra.Command{
+			Use: "packages", Short: "say which Debian packages the machine must have", Args: cobra.NoArgs,
+			Run: func(*cobra.Command, []string) { fmt.Println(strings.Join(cluster.HostPackages(), " ")) },
+		},
+		&cobra.Command{
+			Use: "prepare", Short: "build all that a cluster needs, which takes minutes once", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return prepare(cmd.Context(), *only) },
 		},
 	)
 	return root
+}
+
+// prepare fails if this machine cannot run a cluster.
+func prepare(ctx context.Context, only []string) error {
+	if err := cluster.CheckHost(); err != nil {
+		return err
+	}
+	if _, err := kubetest.InstallAll(ctx, kubetest.InstallOptions{Progress: os.Stdout}); err != nil {
+		return err
+	}
+	return makeImages(ctx, only)
+}
+
+func makeImages(ctx context.Context, only []string) error {
+	tars, err := images.Build(ctx, images.Options{Names: full(only), Progress: os.Stderr})
+	if err != nil {
+		return err
+	}
+	for _, tar := range tars {
+		fmt.Println(tar)
+	}
+	return nil
 }
 
 func up(ctx context.Context, name string, only []string) error {

@@ -1,0 +1,136 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// patience is how long anything may take that normally takes seconds: machines are shared.
+const patience = 3 * time.Minute
+
+// namespace is a test's own.
+type namespace struct {
+	t    *testing.T
+	name string
+}
+
+// namespace makes a namespace for a test, and removes it with all that is in it when the test ends. Labels are given as
+// "key=value".
+func (e *environment) namespace(t *testing.T, labels ...string) *namespace {
+	t.Helper()
+	e.used.Add(1)
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "heddle-e2e-", Labels: map[string]string{}}}
+	for _, label := range labels {
+		key, value, ok := strings.Cut(label, "=")
+		if !ok {
+			t.Fatalf("label %q is not key=value", label)
+		}
+		ns.Labels[key] = value
+	}
+	made, err := e.client.CoreV1().Namespaces().Create(t.Context(), ns, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatalf("make a namespace: %v", err)
+	}
+	n := &namespace{t, made.Name}
+	t.Cleanup(n.remove)
+	return n
+}
+
+// remove starts the removal of the namespace; what is in it is seen first if the test failed.
+func (n *namespace) remove() {
+	if n.t.Failed() {
+		n.t.Logf("namespace %s:\n%s", n.name, n.describe())
+	}
+	background := metav1.DeletePropagationBackground
+	err := env.client.CoreV1().Namespaces().Delete(context.Background(), n.name, metav1.DeleteOptions{PropagationPolicy: &background})
+	if err != nil {
+		n.t.Errorf("remove namespace %s: %v", n.name, err)
+	}
+}
+
+// describe says what is in the namespace, what happened there, and how the logs of its containers end.
+func (n *namespace) describe() string {
+	var all strings.Builder
+	for _, args := range [][]string{
+		{"get", "all,endpointslices", "-o", "wide"},
+		{"get", "events", "--sort-by=.lastTimestamp"},
+	} {
+		out, err := n.command(context.Background(), args...).CombinedOutput()
+		fmt.Fprintf(&all, "%s", out)
+		if err != nil {
+			fmt.Fprintf(&all, "%v\n", err)
+		}
+	}
+	pods, err := env.client.CoreV1().Pods(n.name).List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		return all.String() + err.Error()
+	}
+	for _, pod := range pods.Items {
+		out, err := n.command(context.Background(), "logs", pod.Name, "--all-containers", "--prefix", "--tail=40").CombinedOutput()
+		fmt.Fprintf(&all, "--- logs of pod %s\n%s", pod.Name, out)
+		if err != nil {
+			fmt.Fprintf(&all, "%v\n", err)
+		}
+	}
+	return all.String()
+}
+
+// command gives a kubectl command that is not started.
+func (n *namespace) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, env.kubectl, append([]string{"--namespace", n.name}, args...)...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+env.kubeconfig)
+	return cmd
+}
+
+// try runs kubectl, and gives what it printed.
+func (n *namespace) try(args ...string) (stdout string, err error) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	var out, said bytes.Buffer
+	cmd := n.command(ctx, args...)
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("kubectl %s: %w\n%s%s", strings.Join(args, " "), err, out.String(), said.String())
+	}
+	return out.String(), nil
+}
+
+// kubectl runs kubectl, which must succeed, and gives what it printed.
+func (n *namespace) kubectl(args ...string) string {
+	n.t.Helper()
+	out, err := n.try(args...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return out
+}
+
+// apply applies manifests from a file.
+func (n *namespace) apply(file string) {
+	n.t.Helper()
+	n.kubectl("apply", "-f", file)
+}
+
+// wait waits until something is as told: condition=Available, jsonpath={.status.phase}=Succeeded.
+func (n *namespace) wait(what, until string) {
+	n.t.Helper()
+	n.kubectl("wait", what, "--for="+until, "--timeout="+patience.String())
+}
+
+// exec runs a command in a pod, which must succeed, and gives what it printed.
+func (n *namespace) exec(pod string, command ...string) string {
+	n.t.Helper()
+	return n.kubectl(append([]string{"exec", pod, "--"}, command...)...)
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// serve runs a server until the test ends, and gives its address.
+func serve(t *testing.T, args ...string) string {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, args, w) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("testapp %q ended: %v", args, err)
+		}
+	})
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(line, "listening on "))
+}
+
+// loaded runs the load client for a moment and gives what it says.
+func loaded(t *testing.T, args ...string) report {
+	t.Helper()
+	var out bytes.Buffer
+	if err := run(t.Context(), append([]string{"load", "--rate=100", "--for=300ms"}, args...), &out); err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestEchoTakesTheCommandLineOfHTTPEcho(t *testing.T) {
+	address := serve(t, "-listen=127.0.0.1:0", "--text=Hello from http-echo")
+	resp, err := http.Get("http://" + address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != "Hello from http-echo\n" {
+		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+func TestLoadCountsAnswersOfEachProtocol(t *testing.T) {
+	echo := serve(t, "-listen=127.0.0.1:0", "--text=hi")
+	for name, args := range map[string][]string{
+		"HTTP/1.1": {"--url=http://" + echo, "--want=hi"},
+		"HTTP/2":   {"--url=http://" + echo, "--want=hi", "--protocol=http2"},
+		"gRPC":     {"--url=grpc://" + serve(t, "grpc", "-listen=127.0.0.1:0")},
+		"TCP":      {"--url=tcp://" + serve(t, "tcp", "-listen=127.0.0.1:0")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if r := loaded(t, args...); r.Sent == 0 || r.Failed != 0 || r.OK != r.Sent {
+				t.Errorf("got %+v, want some requests and no failure", r)
+			}
+		})
+	}
+}
+
+func TestLoadCountsFailuresByReason(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	failing := serve(t, "-listen=127.0.0.1:0", "--status-code=503", "--text=no")
+	for want, args := range map[string][]string{
+		"status 503: no": {"--url=http://" + failing},
+		"dial tcp 127.0.0.1:PORT: connect: connection refused": {"--url=http://" + closed.Addr().String()},
+	} {
+		r := loaded(t, args...)
+		if r.OK != 0 || r.Failed == 0 || r.Failures[want] != r.Failed {
+			t.Errorf("got %+v, want only failures for %q", r, want)
+		}
+	}
+}
+
+func TestAStreamThatBreaksIsOneFailure(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for first := true; ; first = false {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if first {
+				conn.Close()
+				continue
+			}
+			go answer(conn, "")
+		}
+	}()
+	s := &stream{address: listener.Addr().String()}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := s.call(ctx); err == nil {
+		t.Error("a line was given back on a closed stream")
+	}
+	for range 3 {
+		if err := s.call(ctx); err != nil {
+			t.Errorf("after the failure: %v", err)
+		}
+	}
+}
+
+func TestAServerWithAGreetingSpeaksFirst(t *testing.T) {
+	conn, err := net.Dial("tcp", serve(t, "tcp", "--listen=127.0.0.1:0", "--greeting=welcome"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); err != nil || line != "welcome\n" {
+		t.Errorf("got %q, %v", line, err)
+	}
+}
+
+func TestAnUnknownCommandNamesThoseThatThereAre(t *testing.T) {
+	err := run(t.Context(), []string{"lod"}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "echo, tcp, grpc, load, resolve") {
+		t.Errorf("got %v", err)
+	}
+}
