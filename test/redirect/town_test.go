@@ -89,7 +89,7 @@ func newTown(t *testing.T) *town {
 	}
 	w.programs(t)
 	add := func(namespace, name string) *pod {
-		return &pod{Place: w.node.Pod(t), namespace: namespace, name: name, checked: make(chan struct{}, 1)}
+		return &pod{Place: w.node.Pod(t), namespace: namespace, name: name, slow: make(chan struct{}), checked: make(chan struct{}, 1)}
 	}
 	w.web, w.api, w.plain, w.safe = add("shop", "web"), add("shop", "api"), add("shop", "plain"), add("vault", "safe")
 	w.plane, w.signs = net.JoinHostPort(w.node.IPv4.String(), "15010"), net.JoinHostPort(w.node.IPv4.String(), "15012")
