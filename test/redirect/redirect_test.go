@@ -146,7 +146,7 @@ func (w *town) appsAreWhereTheyListen(t *testing.T) {
 	} {
 		for _, from := range []*pod{w.web, w.plain} {
 			host := "10.96.0.3"
-			if from == w.plain || port == "9100" {
+			if from == w.plain {
 				host = w.api.IPv4.String()
 			}
 			w.call(t, from, "http://"+host+":"+port+"/", want)
