@@ -84,24 +84,9 @@ func TestSidecarsEndAfterWhatIsUnderWay(t *testing.T) {
 	}
 
 	w.call(t, w.web, "http://10.96.0.3/", http.StatusOK)
-	type answer struct {
-		status int
-		err    error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		status, _, err := get(t.Context(), *w.web.Place, "http://10.96.0.3/slow")
-		answered <- answer{status, err}
-	}()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	select {
-	case <-w.api.slow:
-	case got := <-answered:
-		t.Fatalf("answered before its time: %+v", got)
-	case <-ctx.Done():
-		t.Fatal("the slow request does not arrive")
-	}
+	answered := w.slowCall(ctx, t)
 	c := must(w.web.Dial(ctx, "tcp", "10.96.0.3:3306"))
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
@@ -154,6 +139,30 @@ func TestSidecarsEndAfterWhatIsUnderWay(t *testing.T) {
 			t.Errorf("the sidecar of %s cuts something", p.name)
 		}
 	}
+}
+
+// answer is what became of a request.
+type answer struct {
+	status int
+	err    error
+}
+
+// slowCall begins a request from web to api, and returns when it has arrived.
+func (w *town) slowCall(ctx context.Context, t *testing.T) <-chan answer {
+	t.Helper()
+	answered := make(chan answer, 1)
+	go func() {
+		status, _, err := get(ctx, *w.web.Place, "http://10.96.0.3/slow")
+		answered <- answer{status, err}
+	}()
+	select {
+	case <-w.api.slow:
+	case got := <-answered:
+		t.Fatalf("answered before its time: %+v", got)
+	case <-ctx.Done():
+		t.Fatal("the slow request does not arrive")
+	}
+	return answered
 }
 
 func TestAnEnvoyThatCrashesEndsTheSidecarAndTheNextOneServes(t *testing.T) {
