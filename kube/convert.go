@@ -133,6 +133,8 @@ func PodOf(p *corev1.Pod) (*model.Pod, error) {
 	if f.Ports, err = podPortsOf(&p.Spec); err != nil {
 		return nil, fmt.Errorf("read Pod %s: %w", f.Key, err)
 	}
+	// A pod is not injected with what cannot be read; one that was edited afterwards is redirected as it was before.
+	f.Skipped, _ = model.ParsePorts(p.Annotations[model.SkipInboundAnnotation])
 	return f, nil
 }
 

@@ -9,6 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
 )
@@ -276,5 +279,24 @@ data:
 	}, got)
 	if got := factsOf(t, fmt.Sprintf(text, "false")); got != nil {
 		t.Errorf("a ConfigMap without the label gives %v", got)
+	}
+}
+
+func TestPortsThatRedirectionLeavesAloneAreKnownOfAPod(t *testing.T) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "web", Annotations: map[string]string{model.SkipInboundAnnotation: "9100, 8000-8010"},
+	}}
+	got, err := PodOf(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[uint16]bool{9100: true, 8000: true, 8010: true, 8011: false, 9101: false, 80: false} {
+		if got.Skips(port) != want {
+			t.Errorf("port %d is skipped: %t, want %t", port, !want, want)
+		}
+	}
+	pod.Annotations[model.SkipInboundAnnotation] = "9100, all"
+	if got, err = PodOf(pod); err != nil || got.Skips(9100) {
+		t.Errorf("of what cannot be read %v is made, %v; want no port, and the pod all the same", got.Skipped, err)
 	}
 }

@@ -161,7 +161,7 @@ func (s *State) describe(c *candidate, pod *model.Pod, port uint16) {
 	c.Healthy = !s.found(pod.Key, port, model.ActiveCheck)
 	c.Failing = s.found(pod.Key, port, model.FailureStreak)
 	// An address that is not the pod's own, such as one of a second network, is not redirected to its sidecar.
-	c.Meshed = hasSidecar(pod) && slices.Contains(pod.Addresses, c.Address.Addr())
+	c.Meshed = hasSidecar(pod) && !pod.Skips(port) && slices.Contains(pod.Addresses, c.Address.Addr())
 	// Deletion of a pod is known before its slices follow.
 	c.terminating = c.terminating || pod.Deleted
 }

@@ -113,6 +113,7 @@ type Pod struct {
 	Addresses      []netip.Addr
 	Labels         Labels
 	Ports          []PodPort // declared TCP containerPorts
+	Skipped        []Ports   // that are reached past the sidecar: SkipInboundAnnotation
 	Meshed         bool      // has a Heddle sidecar: SidecarLabel
 	HostNetwork    bool
 	Deleted        bool // has a deletionTimestamp: leaves every caller's endpoints at once

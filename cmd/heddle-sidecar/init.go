@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/heddle-mesh/heddle/injector/redirect"
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // initSettings are the flags of heddle-sidecar init.
@@ -70,9 +71,9 @@ func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) er
 
 func (s *initSettings) options() (o redirect.Options, err error) {
 	var errs [4]error
-	o.SkipInboundPorts, errs[0] = skips("skip-inbound-ports", s.inPorts, redirect.ParsePorts)
+	o.SkipInboundPorts, errs[0] = skips("skip-inbound-ports", s.inPorts, model.ParsePorts)
 	o.SkipInboundCIDRs, errs[1] = skips("skip-inbound-cidrs", s.inCIDRs, redirect.ParseCIDRs)
-	o.SkipOutboundPorts, errs[2] = skips("skip-outbound-ports", s.outPorts, redirect.ParsePorts)
+	o.SkipOutboundPorts, errs[2] = skips("skip-outbound-ports", s.outPorts, model.ParsePorts)
 	o.SkipOutboundCIDRs, errs[3] = skips("skip-outbound-cidrs", s.outCIDRs, redirect.ParseCIDRs)
 	return o, errors.Join(errs[:]...)
 }

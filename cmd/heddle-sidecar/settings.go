@@ -38,7 +38,7 @@ type settings struct {
 	envoy, envoyLog                      string
 	noEnvoy, healthChecks                bool
 	concurrency                          int
-	drain, flush                         time.Duration
+	drain, grace, flush                  time.Duration
 	captureBind, captureApp              string
 	logLevel                             string
 
@@ -50,7 +50,7 @@ type settings struct {
 func defaults() *settings {
 	return &settings{
 		trustDomain: "cluster.local", dir: "/run/heddle/private", mode: "0600", envoyLog: "warning", concurrency: 2,
-		drain: 10 * time.Minute, logLevel: "info",
+		drain: 10 * time.Minute, grace: 20 * time.Second, logLevel: "info",
 	}
 }
 
@@ -85,6 +85,7 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 	text(&s.envoyLog, "envoy-log-level", "trace, debug, info, warning or error")
 	f.IntVar(&s.concurrency, "concurrency", s.concurrency, "worker threads of Envoy")
 	f.DurationVar(&s.drain, "drain-time", s.drain, "how long what is removed goes on serving what it has")
+	f.DurationVar(&s.grace, "grace", s.grace, "how long what is under way may go on after SIGTERM; with nothing under way the end is at once")
 	f.DurationVar(&s.flush, "flush-interval", s.flush, "how often Envoy pushes statistics to the control plane; 0: never")
 	f.BoolVar(&s.healthChecks, "health-checks", false, "let Envoy ask the control plane what to check")
 	text(&s.captureBind, "capture-bind", "loopback network to bind outbound listeners in, where nothing redirects traffic")
@@ -197,7 +198,7 @@ func (s *settings) proxy(ctx context.Context, plane spiffeid.ID, log zerolog.Log
 			Agent: buildinfo.Get().Version,
 		},
 		Caller:      bootstrap.Caller{Namespace: s.namespace, Account: s.account, Labels: labels},
-		Concurrency: s.concurrency, DrainTime: s.drain, LogLevel: s.envoyLog, Log: log, Dir: s.dir,
+		Concurrency: s.concurrency, DrainTime: s.drain, Grace: s.grace, LogLevel: s.envoyLog, Log: log, Dir: s.dir,
 	}
 	// What is wrong with it must be said now, not when the first certificate has come.
 	if _, err := bootstrap.New(o.Bootstrap); err != nil {

@@ -80,6 +80,8 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepPrefix("listener_manager."),
 		keepRegex(`server\.(?:concurrency|days_until_first_cert_expiring|envoy_bug_failures|live|memory_.*|state|total_connections|uptime|version|watchdog_.*)`),
 		keepRegex(`cluster\.(?:xds|sds)\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_(?:total|active|pending_failure_eject)|` + keptTLS + `)`),
+		// What is no Service's; what is under way there is waited for when the pod leaves.
+		keepRegex(`cluster\.passthrough\.(?:upstream_cx_(?:total|active|connect_fail)|upstream_rq_active)`),
 		// Right after the name, so that the same again under .external, .internal and .retry stays out.
 		keepRegex(`cluster\.(?:ob|in)\|[^.]*\.(?:` +
 			`upstream_rq_(?:total|active|[1-5]xx|time|timeout|per_try_timeout|rx_reset|tx_reset|active_overflow|pending_overflow|pending_active|` +

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/heddle-mesh/heddle/injector/redirect"
+	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/test/pods"
 )
 
@@ -88,7 +89,7 @@ func reach(t *testing.T, from pods.Place, uid int, source netip.Addr, address st
 
 func TestConnectionsOfAPodEndWhereTheRulesSay(t *testing.T) {
 	o := redirect.Options{
-		SkipInboundPorts: []redirect.Ports{{First: 9000, Last: 9100}}, SkipOutboundPorts: []redirect.Ports{redirect.Port(3306)},
+		SkipInboundPorts: []model.Ports{{First: 9000, Last: 9100}}, SkipOutboundPorts: []model.Ports{model.OnePort(3306)},
 	}
 	for _, by := range []redirect.Backend{redirect.Netlink, redirect.IPTables} {
 		t.Run(string(by), func(t *testing.T) {
@@ -229,7 +230,7 @@ func TestTheRulesAreWhatNftLists(t *testing.T) {
 		t.Fatal("there is no nft: apt-get install nftables")
 	}
 	o := redirect.Options{
-		SkipInboundPorts: []redirect.Ports{redirect.Port(9100), {First: 8000, Last: 8010}}, SkipOutboundCIDRs: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")},
+		SkipInboundPorts: []model.Ports{model.OnePort(9100), {First: 8000, Last: 8010}}, SkipOutboundCIDRs: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")},
 	}
 	list := func(install func() error) string {
 		pod := pods.New(t).Pod(t)

@@ -3,6 +3,8 @@ package redirect
 import (
 	"fmt"
 	"strings"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // This file says the same to iptables-restore, which has one table for each of the two kinds of chains, and one program
@@ -76,8 +78,8 @@ func (r Rule) iptables() string {
 	if r.Destination.IsValid() {
 		add("-d %s", r.Destination)
 	}
-	if r.To != (Ports{}) {
-		add("--dport %s", r.To.text(":"))
+	if r.To != (model.Ports{}) {
+		add("--dport %s", portsText(r.To, ":"))
 	}
 	if r.Direct {
 		add("-m conntrack --ctdir ORIGINAL ! --ctstate DNAT")

@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // statusDNAT is a connection's flag in the kernel (IPS_DST_NAT): its destination was translated to another one.
@@ -62,8 +64,8 @@ func (r Rule) expressions() []expr.Any {
 	if r.Destination.IsValid() {
 		out = append(out, address(r.Destination, 16, 24)...)
 	}
-	if r.To != (Ports{}) {
-		out = append(out, r.To.expressions()...)
+	if r.To != (model.Ports{}) {
+		out = append(out, ports(r.To)...)
 	}
 	if r.Direct {
 		zero := make([]byte, 4)
@@ -76,7 +78,7 @@ func (r Rule) expressions() []expr.Any {
 	return append(out, r.Do.expressions()...)
 }
 
-func (p Ports) expressions() []expr.Any {
+func ports(p model.Ports) []expr.Any {
 	out := []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}}
 	if p.First == p.Last {
 		return append(out, equal(port(p.First)))

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // What the rules and Envoy's listeners agree on.
@@ -27,17 +28,11 @@ func Source6() netip.Addr { return netip.AddrFrom16([16]byte{15: 6}) }
 
 // Options say what is left alone beside what always is. The zero value redirects all.
 type Options struct {
-	SkipInboundPorts  []Ports        // ports of the pod that callers reach directly
+	SkipInboundPorts  []model.Ports  // ports of the pod that callers reach directly
 	SkipInboundCIDRs  []netip.Prefix // callers that reach the pod directly
-	SkipOutboundPorts []Ports        // ports that the pod reaches directly, on whatever host
+	SkipOutboundPorts []model.Ports  // ports that the pod reaches directly, on whatever host
 	SkipOutboundCIDRs []netip.Prefix // hosts that the pod reaches directly
 }
-
-// Ports are those from First to Last, both included.
-type Ports struct{ First, Last uint16 }
-
-// Port is one.
-func Port(n uint16) Ports { return Ports{n, n} }
 
 // Validate says what is wrong with the options.
 func (o Options) Validate() error {
@@ -55,28 +50,14 @@ func (o Options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// ParsePorts reads ports, and ranges as 8000-8010, with commas between them. Nothing is no port.
-func ParsePorts(text string) ([]Ports, error) {
-	var out []Ports
-	for field := range fields(text) {
-		first, last, isRange := strings.Cut(field, "-")
-		if !isRange {
-			last = first
-		}
-		a, errA := strconv.ParseUint(first, 10, 16)
-		b, errB := strconv.ParseUint(last, 10, 16)
-		if errA != nil || errB != nil || a == 0 || a > b {
-			return nil, fmt.Errorf("%q: want ports from 1 to 65535, or ranges of them, with commas between them, as 3306,8000-8010", field)
-		}
-		out = append(out, Ports{uint16(a), uint16(b)})
-	}
-	return out, nil
-}
-
 // ParseCIDRs reads networks with commas between them. An address alone is a network of one.
 func ParseCIDRs(text string) ([]netip.Prefix, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
 	var out []netip.Prefix
-	for field := range fields(text) {
+	for field := range strings.SplitSeq(text, ",") {
+		field = strings.TrimSpace(field)
 		p, err := netip.ParsePrefix(field)
 		if a, aerr := netip.ParseAddr(field); aerr == nil && a.Zone() == "" {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
@@ -87,19 +68,6 @@ func ParseCIDRs(text string) ([]netip.Prefix, error) {
 		out = append(out, p.Masked())
 	}
 	return out, nil
-}
-
-func fields(text string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		if strings.TrimSpace(text) == "" {
-			return
-		}
-		for field := range strings.SplitSeq(text, ",") {
-			if !yield(strings.TrimSpace(field)) {
-				return
-			}
-		}
-	}
 }
 
 // Chain is a list of rules that TCP packets go through until one of them decides.
@@ -126,7 +94,7 @@ type Rule struct {
 	User        uint32       // of the process that it comes from
 	Source      netip.Prefix // where it comes from
 	Destination netip.Prefix // where it goes to
-	To          Ports        // that it goes to
+	To          model.Ports  // that it goes to
 	Direct      bool         // it goes where its sender sent it: nobody has translated that
 	Do          Verdict
 }
@@ -153,7 +121,7 @@ const (
 func Rules(o Options) []Chain {
 	inbound := []Rule{
 		// What is sent to Envoy's ports itself is refused below; redirected, it would come back to Envoy for ever.
-		{To: Port(OutboundPort)}, {To: Port(InboundPort)}, {To: Port(ProbePort)},
+		{To: model.OnePort(OutboundPort)}, {To: model.OnePort(InboundPort)}, {To: model.OnePort(ProbePort)},
 	}
 	for _, p := range o.SkipInboundPorts {
 		inbound = append(inbound, Rule{To: p})
@@ -186,8 +154,8 @@ func Rules(o Options) []Chain {
 		{Name: "inbound", Hook: Prerouting, Rules: []Rule{{Do: Verdict{Kind: Continue, Chain: "arriving"}}}},
 		{Name: "outbound", Hook: Output, Rules: outbound},
 		{Name: "guard", Hook: Input, Rules: []Rule{
-			{To: Port(OutboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
-			{To: Port(InboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
+			{To: model.OnePort(OutboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
+			{To: model.OnePort(InboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
 		}},
 	}
 }

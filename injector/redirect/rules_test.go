@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -62,9 +64,9 @@ func optionsOf(t *testing.T, text string) (o Options) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch name {
 		case "skip-inbound-ports":
-			o.SkipInboundPorts = must(ParsePorts(value))
+			o.SkipInboundPorts = must(model.ParsePorts(value))
 		case "skip-outbound-ports":
-			o.SkipOutboundPorts = must(ParsePorts(value))
+			o.SkipOutboundPorts = must(model.ParsePorts(value))
 		case "skip-inbound-cidrs":
 			o.SkipInboundCIDRs = must(ParseCIDRs(value))
 		case "skip-outbound-cidrs":
@@ -77,7 +79,7 @@ func optionsOf(t *testing.T, text string) (o Options) {
 }
 
 func TestWhatIsToBeSkippedIsReadOrRefused(t *testing.T) {
-	if diff := cmp.Diff([]Ports{{80, 80}, {8000, 8010}}, must(ParsePorts(" 80, 8000-8010 "))); diff != "" {
+	if diff := cmp.Diff([]model.Ports{model.OnePort(80), {First: 8000, Last: 8010}}, must(model.ParsePorts(" 80, 8000-8010 "))); diff != "" {
 		t.Error(diff)
 	}
 	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8")}
@@ -85,7 +87,7 @@ func TestWhatIsToBeSkippedIsReadOrRefused(t *testing.T) {
 		t.Errorf("want %s, got %s", want, got)
 	}
 	for _, bad := range []string{"0", "65536", "http", "80,", "80 443", "-1", "1-", "9-8", "0-4", "1-2-3"} {
-		if got, err := ParsePorts(bad); err == nil {
+		if got, err := model.ParsePorts(bad); err == nil {
 			t.Errorf("ports %q are taken for %v", bad, got)
 		}
 	}
@@ -94,10 +96,10 @@ func TestWhatIsToBeSkippedIsReadOrRefused(t *testing.T) {
 			t.Errorf("networks %q are taken for %v", bad, got)
 		}
 	}
-	if got, err := ParsePorts(""); got != nil || err != nil {
+	if got, err := model.ParsePorts(""); got != nil || err != nil {
 		t.Errorf("nothing is taken for %v, %v", got, err)
 	}
-	if err := (Options{SkipInboundPorts: []Ports{{}}}).Validate(); err == nil {
+	if err := (Options{SkipInboundPorts: []model.Ports{{}}}).Validate(); err == nil {
 		t.Error("port 0 is taken")
 	}
 	if err := (Options{SkipOutboundCIDRs: []netip.Prefix{{}}}).Validate(); err == nil {

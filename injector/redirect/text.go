@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/heddle-mesh/heddle/model"
 )
 
 // Table is the name of the nftables table.
@@ -57,8 +59,8 @@ func (r Rule) text() string {
 	if r.Destination.IsValid() {
 		add("%s daddr %s", family(r.Destination.Addr().Is4()), r.Destination)
 	}
-	if r.To != (Ports{}) {
-		add("tcp dport %s", r.To.text("-"))
+	if r.To != (model.Ports{}) {
+		add("tcp dport %s", portsText(r.To, "-"))
 	}
 	if r.Direct {
 		add("ct direction original ct status & dnat == 0")
@@ -83,8 +85,8 @@ func family(four bool) string {
 	return "ip6"
 }
 
-// text is one port, or the first and the last.
-func (p Ports) text(between string) string {
+// portsText is one port, or the first and the last.
+func portsText(p model.Ports, between string) string {
 	if p.First == p.Last {
 		return strconv.Itoa(int(p.First))
 	}

@@ -25,6 +25,7 @@ type Options struct {
 	Caller      bootstrap.Caller
 	Concurrency int           // worker threads; default 2
 	DrainTime   time.Duration // how long what is removed goes on serving what it has; default 10 minutes
+	Grace       time.Duration // how long what is under way may go on after Run was told to end, before SIGTERM; default 0
 	StopTimeout time.Duration // from SIGTERM to SIGKILL; default 10 s
 	LogLevel    string        // Envoy's word for it; default warning
 	Log         zerolog.Logger
@@ -57,7 +58,8 @@ func orDefault[T comparable](v, otherwise T) T {
 	return v
 }
 
-// Run starts Envoy and returns when it has ended and its files are gone. When ctx is done Envoy gets SIGTERM, and
+// Run starts Envoy and returns when it has ended and its files are gone. When ctx is done Envoy drains: it serves, and
+// nothing is cut, until nothing is under way or Grace is over. Then it gets SIGTERM, and
 // SIGKILL if that does not help; then the result is nil. If Envoy ends by itself the error holds what it said last.
 func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer close(p.ended)
@@ -69,7 +71,9 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		p.options.Bootstrap.Admin = filepath.Join(dir, "admin.sock")
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(p.options.Bootstrap.Admin), os.RemoveAll(dir)) }()
-	cmd, err := p.command(ctx, dir)
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	cmd, err := p.command(running, dir)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,10 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	}
 	p.process = cmd.Process
 	close(p.started)
+	defer context.AfterFunc(ctx, func() {
+		defer end()
+		p.drain(running)
+	})()
 
 	said := make(chan string)
 	go func() { said <- copyLog(p.options.Log, read) }()

@@ -119,6 +119,16 @@ func (n *Node) Pod(t testing.TB) *Place {
 	return &p
 }
 
+// DisableIPv6 takes IPv6 away from a place, as many clusters do.
+func (p *Place) DisableIPv6(t testing.TB) {
+	t.Helper()
+	// What is written here is of the namespace of the thread that opens it.
+	if err := p.Do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0) }); err != nil {
+		t.Fatal(err)
+	}
+	p.IPv6 = netip.Addr{}
+}
+
 // address gives an interface the place's addresses and sets it up.
 func (p Place) address(h *netlink.Handle, link netlink.Link) error {
 	for _, a := range []netip.Prefix{netip.PrefixFrom(p.IPv4, 16), netip.PrefixFrom(p.IPv6, 64)} {

@@ -21,6 +21,9 @@ func (p *pod) serveHTTP(t *testing.T, address string) {
 		switch r.URL.Path {
 		case "/broken":
 			w.WriteHeader(http.StatusInternalServerError)
+		case "/slow":
+			p.slow <- struct{}{} // it is here
+			<-p.slow             // and may go on
 		case "/check":
 			select {
 			case p.checked <- struct{}{}:

@@ -28,7 +28,7 @@ const probesOfSafe = `{
 func openTown(t *testing.T) *town {
 	t.Helper()
 	w := newTown(t)
-	w.startPlane(t)
+	w.startPlane(t, nil)
 	w.web.serveHTTP(t, ":8080")
 	w.plain.serveHTTP(t, ":8080")
 	w.plain.serveUDP(t, at(w.plain.IPv4, "53"))
@@ -44,14 +44,12 @@ func openTown(t *testing.T) *town {
 	w.safe.serveHTTP(t, "127.0.0.1:8082")
 	w.safe.serveTCP(t, ":3306")
 	w.safe.serveTCP(t, ":7000")
-	for p, args := range map[*pod][]string{w.web: nil, w.api: {"--skip-inbound-ports=9100"}, w.safe: nil} {
-		w.initialise(t, p, args...)
-		probes := ""
-		if p == w.safe {
-			probes = probesOfSafe
-		}
-		w.startSidecar(t, p, w.join(t, p), probes)
-	}
+	w.initialise(t, w.web)
+	w.initialise(t, w.api, "--skip-inbound-ports=9100")
+	w.initialise(t, w.safe)
+	w.startSidecar(t, w.web, w.join(t, w.web), "")
+	w.startSidecar(t, w.api, w.join(t, w.api), "")
+	w.startSidecar(t, w.safe, w.join(t, w.safe), probesOfSafe)
 	for _, p := range []*pod{w.web, w.api, w.safe} {
 		w.awaitReady(t, p)
 	}
@@ -148,7 +146,7 @@ func (w *town) appsAreWhereTheyListen(t *testing.T) {
 	} {
 		for _, from := range []*pod{w.web, w.plain} {
 			host := "10.96.0.3"
-			if from == w.plain || port == "9100" {
+			if from == w.plain {
 				host = w.api.IPv4.String()
 			}
 			w.call(t, from, "http://"+host+":"+port+"/", want)
@@ -186,7 +184,7 @@ func (w *town) plainText(t *testing.T) {
 }
 
 func (w *town) strictRefuses(t *testing.T) {
-	var all sync.WaitGroup // who says nothing is waited for
+	var all sync.WaitGroup                        // who says nothing is waited for
 	for _, from := range []*pod{w.plain, w.web} { // by the pod's address a sidecar sends plain text
 		for _, port := range []string{"8080", "8081", "7777"} {
 			all.Go(func() {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
+	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/redirect"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/local"
@@ -60,6 +62,8 @@ type pod struct {
 	*pods.Place
 	namespace, name string
 	sidecar         *sidecar      // nil without
+	given, made     string        // directories: of what injection gives the sidecar, and of what that makes
+	slow            chan struct{} // gets something when a request for /slow has come, and wants something back to answer it
 	checked         chan struct{} // gets something when a health check has come to the application
 }
 
@@ -67,6 +71,7 @@ type pod struct {
 type sidecar struct {
 	cmd   *exec.Cmd
 	ended <-chan error // gets what the process ended with, once
+	said  *output
 }
 
 func newTown(t *testing.T) *town {
@@ -83,7 +88,9 @@ func newTown(t *testing.T) *town {
 		t.Fatal(err)
 	}
 	w.programs(t)
-	add := func(namespace, name string) *pod { return &pod{Place: w.node.Pod(t), namespace: namespace, name: name, checked: make(chan struct{}, 1)} }
+	add := func(namespace, name string) *pod {
+		return &pod{Place: w.node.Pod(t), namespace: namespace, name: name, slow: make(chan struct{}), checked: make(chan struct{}, 1)}
+	}
 	w.web, w.api, w.plain, w.safe = add("shop", "web"), add("shop", "api"), add("shop", "plain"), add("vault", "safe")
 	w.plane, w.signs = net.JoinHostPort(w.node.IPv4.String(), "15010"), net.JoinHostPort(w.node.IPv4.String(), "15012")
 	return w
@@ -108,8 +115,8 @@ func (w *town) programs(t *testing.T) {
 }
 
 // startPlane runs the control plane until the test ends. It is for one machine, so it serves on loopback; pods reach it at
-// the node's address.
-func (w *town) startPlane(t *testing.T) {
+// the node's address. Its CA is a new one if none is given.
+func (w *town) startPlane(t *testing.T, ca *identity.Authority) {
 	t.Helper()
 	folder, state := filepath.Join(w.dir, "manifests"), filepath.Join(w.dir, "state")
 	for _, d := range []string{folder, state} {
@@ -123,8 +130,13 @@ func (w *town) startPlane(t *testing.T) {
 	w.operator = filepath.Join(state, "operator.sock")
 	log := w.scan.Log("the control plane")
 	doors := [2]string{freePort(t), freePort(t)}
+	first := func(time.Time) (*identity.Authority, error) { return ca, nil }
+	if ca == nil {
+		first = nil
+	}
 	m, err := local.New(local.Options{
-		Dir: state, Operator: w.operator, Sidecars: doors[0], Signer: doors[1], Log: log,
+		First: first,
+		Dir:   state, Operator: w.operator, Sidecars: doors[0], Signer: doors[1], Log: log,
 		Plane: controlplane.Options{
 			Source: kube.NewFolder(kube.FolderOptions{Dir: folder, Log: log}), Drain: time.Millisecond, Observer: observer{t}, Log: log,
 		},
@@ -236,22 +248,31 @@ func pause(ctx context.Context) {
 	}
 }
 
+// give puts files where the sidecar of a pod finds them, in place of those that were there.
+func (w *town) give(t *testing.T, p *pod, with operator.Join) {
+	t.Helper()
+	if p.given == "" {
+		p.given, p.made = must(os.MkdirTemp(w.given, p.name+"-")), must(os.MkdirTemp(w.dir, p.name+"-"))
+		if err := errors.Join(os.Chmod(p.given, 0o755), os.Chown(p.made, redirect.User, redirect.User)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"bundle.json": string(with.Bundle), "token": with.Token, "labels": fmt.Sprintf("app=%q\nheddle.dev/sidecar=\"true\"\n", p.name),
+	} {
+		path := filepath.Join(p.given, name)
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o644), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // startSidecar runs the sidecar of a pod as its container would. Files and flags are those that injection gives, but for
 // the token, which no API server would vouch for here.
 func (w *town) startSidecar(t *testing.T, p *pod, with operator.Join, probes string) {
 	t.Helper()
-	given, dir := must(os.MkdirTemp(w.given, p.name+"-")), must(os.MkdirTemp(w.dir, p.name+"-"))
-	files := map[string]string{
-		"bundle.json": string(with.Bundle), "token": with.Token, "labels": fmt.Sprintf("app=%q\nheddle.dev/sidecar=\"true\"\n", p.name),
-	}
-	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(given, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(os.Chmod(given, 0o755), os.Chown(dir, redirect.User, redirect.User)); err != nil {
-		t.Fatal(err)
-	}
+	w.give(t, p, with)
+	given, dir := p.given, p.made
 	log := w.scan.Log("the sidecar of " + p.name)
 	cmd := exec.Command(w.program,
 		"--namespace="+p.namespace, "--service-account="+p.name, "--pod="+p.name, "--signer="+w.signs, "--control-plane="+w.plane,
@@ -259,7 +280,8 @@ func (w *town) startSidecar(t *testing.T, p *pod, with operator.Join, probes str
 		"--dir="+filepath.Join(dir, "private"), "--ready=:15021", "--health-checks", "--flush-interval=1s", "--envoy="+w.proxy, "--concurrency=1",
 	)
 	cmd.Env = []string{"HEDDLE_PROBE_PREFIX=" + prefix, "HEDDLE_PROBES=" + probes, "TMPDIR=" + dir}
-	cmd.Stdout, cmd.Stderr = writer{log}, writer{log}
+	said := &output{log: log}
+	cmd.Stdout, cmd.Stderr = said, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: redirect.User, Gid: redirect.User}, Pdeathsig: syscall.SIGKILL,
 	}
@@ -267,18 +289,43 @@ func (w *town) startSidecar(t *testing.T, p *pod, with operator.Join, probes str
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.sidecar = &sidecar{cmd, ended}
+	p.sidecar = &sidecar{cmd, ended, said}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it may have ended
 	})
 }
 
-// writer passes what a process says on to a log.
-type writer struct{ log zerolog.Logger }
+// output passes what a process says on to a log, and keeps it.
+type output struct {
+	log  zerolog.Logger
+	mu   sync.Mutex
+	text strings.Builder
+}
 
-func (w writer) Write(p []byte) (int, error) {
-	w.log.Log().Msg(strings.TrimSpace(string(p)))
-	return len(p), nil
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.log.Log().Msg(strings.TrimSpace(string(p)))
+	return o.text.Write(p)
+}
+
+func (o *output) has(words string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Contains(o.text.String(), words)
+}
+
+// hears waits until a sidecar has said something.
+func (s *sidecar) hears(t *testing.T, words string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for !s.said.has(words) {
+		if ctx.Err() != nil {
+			t.Fatalf("the sidecar does not say %q", words)
+		}
+		pause(ctx)
+	}
 }
 
 // status is what the kubelet hears of a pod's sidecar at a path.
