@@ -97,7 +97,7 @@ func refuseNames(pod *corev1.Pod) []Refusal {
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if slices.Contains([]string{tokenVolume, trustVolume, podInfoVolume, runVolume, workloadVolume}, v.Name) {
+		if isOurVolume(v.Name) {
 			found = append(found, Refusal{fmt.Sprintf("a volume of the pod is called %s, as one of the mesh's is", v.Name), "give it another name, " + leaveOut})
 		}
 	}

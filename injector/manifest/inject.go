@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/heddle-mesh/heddle/injector"
@@ -142,28 +141,9 @@ func (f *File) uninject(o object) (Report, error) {
 	if err != nil {
 		return r, nil // nothing is asked for where no pod comes from
 	}
-	if rendered(holder) {
-		r.Change, r.Reason = Skipped, "it has the whole sidecar in it; apply the manifest from before inject --manual"
-		return r, nil
-	}
 	if value, ok := o.asked(holder); !ok || value != injector.Enabled {
 		return r, nil
 	}
 	r.Change = Changed
 	return r, f.text.prune(holder, o.field())
-}
-
-// rendered says whether a pod template has a sidecar in it.
-func rendered(holder entry) bool {
-	spec, _ := holder.get("spec")
-	list, ok := spec.get("initContainers")
-	if !ok || list.value.Kind != yaml.SequenceNode {
-		return false
-	}
-	for _, item := range list.value.Content {
-		if (entry{value: item}).word("name") == injector.SidecarContainer {
-			return true
-		}
-	}
-	return false
 }
