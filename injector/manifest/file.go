@@ -22,6 +22,7 @@ type File struct {
 	text      *text
 	documents []*yaml.Node
 	objects   []object
+	values    map[int]any // of documents, see read
 }
 
 // Change says what became of an object.
@@ -46,7 +47,7 @@ type Report struct {
 // Parse reads a text. Its name is for errors, which name a line. A text that is not YAML, or has documents that are not
 // objects of Kubernetes, is an error; empty documents are not.
 func Parse(name string, data []byte) (*File, error) {
-	f := &File{name: name}
+	f := &File{name: name, values: map[int]any{}}
 	if bom := []byte("\uFEFF"); bytes.HasPrefix(data, bom) {
 		f.bom, data = bom, data[len(bom):]
 	}

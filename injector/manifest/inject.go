@@ -19,7 +19,7 @@ func (n Namespaces) Add(f *File) error {
 			continue
 		}
 		var ns corev1.Namespace
-		if err := o.decode(f.documents[o.document], &ns); err != nil {
+		if err := f.decode(o, &ns); err != nil {
 			r := o.report()
 			return fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, err)
 		}

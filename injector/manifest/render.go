@@ -122,7 +122,7 @@ func turn(holder entry, from, to *corev1.Pod) (any, error) {
 func (f *File) strip(o object) (Report, any, error) {
 	r := o.report()
 	holder, err := o.holder()
-	if _, ok := o.templatePath(); !ok || err != nil {
+	if _, ok := o.templatePath(); !ok || err != nil || !hasSidecar(holder) {
 		return r, nil, nil
 	}
 	pod, err := f.pod(o)
@@ -145,6 +145,15 @@ func plain(v any) (out any, err error) {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(text, &out)
 	}
 	return out, err
+}
+
+// hasSidecar says whether a pod template may have a sidecar in it.
+func hasSidecar(holder entry) bool {
+	spec, _ := holder.get("spec")
+	list, ok := spec.get("initContainers")
+	return ok && slices.ContainsFunc(list.value.Content, func(item *yaml.Node) bool {
+		return (entry{value: item}).word("name") == injector.SidecarContainer
+	})
 }
 
 // reconcile makes a node say what after says, where that differs from before, which is what the node says.
