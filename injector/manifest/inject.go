@@ -81,7 +81,7 @@ func (f *File) inject(o object, op Options) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Warnings = got.Warnings
+	r.Warnings = append(o.misplaced(), got.Warnings...)
 	switch _, already := o.asked(holder); {
 	case got.Outcome == injector.Refused:
 		return r, refusedFor(got.Refusals)
@@ -101,6 +101,20 @@ func (op Options) namespace(r Report) injector.Namespace {
 		return op.Namespaces.of(op.Namespace)
 	}
 	return op.Namespaces.of(r.Namespace)
+}
+
+// misplaced warns of the word that asks for a sidecar, or forbids one, where nobody looks for it.
+func (o object) misplaced() []string {
+	if path, _ := o.templatePath(); len(path) == 0 {
+		return nil
+	}
+	metadata, _ := o.get("metadata")
+	annotations, _ := metadata.get("annotations")
+	value, ok := annotations.get(injector.InjectKey)
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("its own annotation %s: %q has no effect; what counts is the one of its pod template", injector.InjectKey, value.value.Value)}
 }
 
 func (f *File) injectNamespace(o object, r Report, ns Namespaces) (Report, error) {
