@@ -129,7 +129,7 @@ func number(s string, least, most int64) (int64, bool) {
 // skips gives the flags of the redirection.
 func (r *reader) skips() []string {
 	var flags []string
-	add := func(key, want string, valid func(string) bool) {
+	add := func(key, want string, read func(string) (string, bool)) {
 		flag := "--" + strings.TrimPrefix(key, annotationNamespace) + "="
 		r.read(key, want, func(v string) bool {
 			if v == "" { // as templates leave it
@@ -137,8 +137,8 @@ func (r *reader) skips() []string {
 			}
 			var items []string
 			for item := range strings.SplitSeq(v, ",") {
-				item = strings.TrimSpace(item)
-				if !valid(item) {
+				item, ok := read(strings.TrimSpace(item))
+				if !ok {
 					return false
 				}
 				items = append(items, item)
@@ -149,27 +149,31 @@ func (r *reader) skips() []string {
 	}
 	const ports = `ports and ranges of them from 1 to 65535, separated by commas, such as "22,8000-8010"`
 	const cidrs = `networks, separated by commas, such as "10.1.0.0/16,2001:db8::/32", without bits beyond the mask`
-	add(skipInboundPorts, ports, isPorts)
-	add(skipOutboundPorts, ports, isPorts)
-	add(skipInboundCIDRs, cidrs, isCIDR)
-	add(skipOutboundCIDRs, cidrs, isCIDR)
+	add(skipInboundPorts, ports, portsOf)
+	add(skipOutboundPorts, ports, portsOf)
+	add(skipInboundCIDRs, cidrs, networkOf)
+	add(skipOutboundCIDRs, cidrs, networkOf)
 	return flags
 }
 
-// isPorts says whether s is a port, or two with a dash between them.
-func isPorts(s string) bool {
+// portsOf reads a port, or two with a dash between them.
+func portsOf(s string) (string, bool) {
 	first, last, isRange := strings.Cut(s, "-")
 	a, ok := number(first, 1, 65535)
 	if !isRange {
-		return ok
+		return s, ok
 	}
 	b, okToo := number(last, 1, 65535)
-	return ok && okToo && a <= b
+	return s, ok && okToo && a <= b
 }
 
-func isCIDR(s string) bool {
+// networkOf reads a network; an address is one of a single host.
+func networkOf(s string) (string, bool) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return netip.PrefixFrom(a, a.BitLen()).String(), true
+	}
 	p, err := netip.ParsePrefix(s)
-	return err == nil && p == p.Masked()
+	return s, err == nil && p == p.Masked() && !p.Addr().Is4In6()
 }
 
 // resources gives what the two containers ask for. In a pod with resources of its own, which stand for all containers,

@@ -97,7 +97,7 @@ func refuseNames(pod *corev1.Pod) []Refusal {
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if slices.Contains([]string{tokenVolume, trustVolume, podInfoVolume, runVolume, workloadVolume}, v.Name) {
+		if isOurVolume(v.Name) {
 			found = append(found, Refusal{fmt.Sprintf("a volume of the pod is called %s, as one of the mesh's is", v.Name), "give it another name, " + leaveOut})
 		}
 	}
@@ -188,6 +188,9 @@ func isAddress(hostPort string) bool {
 // warn tells what works other than one may expect in a pod that is injected.
 func warn(pod *corev1.Pod, s settings) []string {
 	warnings := unknown(pod.Annotations)
+	if value, ok := pod.Labels[InjectKey]; ok {
+		warnings = append(warnings, fmt.Sprintf("label %s: %q has no effect on a pod; write it as an annotation", InjectKey, value))
+	}
 	spec := &pod.Spec
 	for _, c := range containers(spec) {
 		for _, p := range c.Ports {

@@ -16,18 +16,22 @@ func graceOf(spec *corev1.PodSpec) int64 {
 	return *spec.TerminationGracePeriodSeconds
 }
 
+// pause is how long containers go on after the pod was told to end, in seconds. What is more than the grace period is not
+// admitted, and what takes it all leaves no time to end in: so by default it is at most half of it, and short says so.
+func (s settings) pause(spec *corev1.PodSpec) (seconds int64, short bool) {
+	if grace := graceOf(spec); s.preStopSleep >= grace && !s.preStopSet {
+		return grace / 2, true
+	}
+	return s.preStopSleep, false
+}
+
 // pauseBeforeEnd lets each container of the application that says nothing of its end go on for some seconds, while its
 // callers hear that the pod is leaving. Sidecars of the application need none: the kubelet ends them later.
 func (p *patch) pauseBeforeEnd() {
-	seconds := p.settings.preStopSleep
-	if seconds == 0 {
-		return
-	}
-	// What is more than the grace period is not admitted, and what takes it all leaves no time to end in.
-	if grace := graceOf(&p.pod.Spec); seconds >= grace && !p.settings.preStopSet {
-		seconds = grace / 2
+	seconds, short := p.settings.pause(&p.pod.Spec)
+	if short {
 		p.warn("terminationGracePeriodSeconds is %d: the pause before containers end is %d s instead of %d, and requests may fail when the pod leaves",
-			grace, seconds, p.settings.preStopSleep)
+			graceOf(&p.pod.Spec), seconds, p.settings.preStopSleep)
 	}
 	if seconds == 0 {
 		return

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
@@ -170,6 +171,33 @@ func difference(a, b string) string {
 		}
 	}
 	return out.String()
+}
+
+func TestWhatIsRemovedCanBePutInAgain(t *testing.T) {
+	for _, path := range must(filepath.Glob("testdata/*.txtar")) {
+		for _, f := range must(txtar.ParseFile(path)).Files {
+			if f.Name != "pod.yaml" {
+				continue
+			}
+			first := must(Patch(podOf(t, f.Data), options(nil)))
+			if first.Outcome != Injected {
+				continue
+			}
+			without, ok, err := Remove(first.Pod)
+			if err != nil || !ok {
+				t.Fatalf("%s: %v, %v", path, ok, err)
+			}
+			if _, again, err := Remove(without); again || err != nil {
+				t.Errorf("%s: there is a second sidecar to remove: %v", path, err)
+			}
+			if left := string(must(yaml.Marshal(without))); strings.Contains(left, "heddle-") || strings.Contains(left, "15021") {
+				t.Errorf("%s: something of it stays:\n%s", path, left)
+			}
+			if diff := cmp.Diff(first.Pod, must(Patch(without, options(nil))).Pod, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s: (-first +again)\n%s", path, diff)
+			}
+		}
+	}
 }
 
 func TestTheTrustBundleIsTheOneThatTheSignerWrites(t *testing.T) {

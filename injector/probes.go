@@ -18,7 +18,7 @@ import (
 func (p *patch) rewriteProbes() string {
 	original := map[string]corev1.Probe{}
 	for _, c := range containers(&p.pod.Spec) {
-		for kind, probe := range map[string]*corev1.Probe{"liveness": c.LivenessProbe, "readiness": c.ReadinessProbe, "startup": c.StartupProbe} {
+		for kind, probe := range probeKinds(c) {
 			if probe == nil {
 				continue
 			}
@@ -38,6 +38,11 @@ func (p *patch) rewriteProbes() string {
 		panic(fmt.Sprintf("a probe that came from JSON does not go back: %v", err))
 	}
 	return string(text)
+}
+
+// probeKinds are a container's probes by what they are called in paths; nil where there is none.
+func probeKinds(c *corev1.Container) map[string]*corev1.Probe {
+	return map[string]*corev1.Probe{"liveness": c.LivenessProbe, "readiness": c.ReadinessProbe, "startup": c.StartupProbe}
 }
 
 // resolve gives a handler with a number for its port, if the agent can perform it.

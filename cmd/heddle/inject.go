@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -12,12 +13,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heddle-mesh/heddle/injector"
 	"github.com/heddle-mesh/heddle/injector/manifest"
 )
 
+// injectFlags are the flags of heddle inject.
+type injectFlags struct {
+	files     []string
+	namespace string
+	manual    bool
+	seed      string
+	sidecar   injector.Options
+}
+
 func injectCommand() *cobra.Command {
-	var files []string
-	var namespace string
+	var f injectFlags
 	c := &cobra.Command{
 		Use:   "inject FILE|DIR|-...",
 		Short: "Ask for sidecars in manifests; needs no cluster",
@@ -26,20 +36,51 @@ func injectCommand() *cobra.Command {
 Prints the manifests with the annotation heddle.dev/inject: enabled on each pod template and Pod, and the label of that name
 on each Namespace; all else stays byte for byte as it is. The sidecar itself is put in by the cluster when a pod is made, so
 a Pod that runs already has to be replaced. What became of each object goes to standard error. If something would be refused
-later, it is refused now, and nothing is printed.`,
+later, it is refused now, and nothing is printed.
+
+With --manual the sidecar itself is put into the manifests, as the cluster would do it.`,
 		Example: `  heddle inject web.yaml | kubectl apply -f -
   kubectl get deployment -n shop -o yaml | heddle inject - | kubectl apply -f -
   kubectl get pod ubuntu -o yaml | heddle inject - | kubectl replace --force -f -`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			j := injectJob{args: append(args, files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "inject", done: "injected"}
-			return j.run(func(f *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
-				return f.Inject(manifest.Options{Namespace: namespace, Namespaces: all})
-			})
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "the same as an argument, as with kubectl")
-	c.Flags().StringVarP(&namespace, "namespace", "n", "default", "namespace of what names none")
+	flags := c.Flags()
+	flags.StringArrayVarP(&f.files, "filename", "f", nil, "the same as an argument, as with kubectl")
+	flags.StringVarP(&f.namespace, "namespace", "n", "default", "namespace of what names none")
+	flags.BoolVar(&f.manual, "manual", false, "put the sidecar itself in, not the word that asks for it; needs --proxy-image")
+	flags.StringVar(&f.sidecar.Image, "proxy-image", "", "image of heddle-proxy; with --manual")
+	flags.StringVar(&f.sidecar.ControlPlane, "control-plane", "", "host:port of the control plane; with --manual (default heddle.heddle-system.svc:15010)")
+	flags.StringVar(&f.sidecar.Signer, "signer", "", "host:port of the signer; with --manual (default heddle-signer.heddle-system.svc:15012)")
+	flags.StringVar(&f.sidecar.TrustDomain, "trust-domain", "cluster.local", "trust domain of the mesh; with --manual")
+	flags.StringVar(&f.seed, "seed", "", "secret that the path of probes is made of, for the same output each time; with --manual (default: random)")
 	return c
+}
+
+func (f *injectFlags) run(cmd *cobra.Command, args []string) error {
+	j := injectJob{
+		args: append(args, f.files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "inject", done: "injected",
+	}
+	if f.manual && f.sidecar.Image == "" {
+		return errors.New("--manual needs --proxy-image, the image that your control plane puts into pods")
+	}
+	if !f.manual {
+		for _, name := range []string{"proxy-image", "control-plane", "signer", "trust-domain", "seed"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s: without --manual nothing but an annotation is written; give both, or neither", name)
+			}
+		}
+	}
+	f.sidecar.Seed = f.seed
+	if f.seed == "" {
+		f.sidecar.Seed = rand.Text()
+	}
+	return j.run(func(file *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
+		o := manifest.Options{Namespace: f.namespace, Namespaces: all}
+		if f.manual {
+			return file.Render(o, f.sidecar)
+		}
+		return file.Inject(o)
+	})
 }
 
 func uninjectCommand() *cobra.Command {

@@ -22,6 +22,7 @@ type File struct {
 	text      *text
 	documents []*yaml.Node
 	objects   []object
+	values    map[int]any // of documents, see read
 }
 
 // Change says what became of an object.
@@ -46,7 +47,7 @@ type Report struct {
 // Parse reads a text. Its name is for errors, which name a line. A text that is not YAML, or has documents that are not
 // objects of Kubernetes, is an error; empty documents are not.
 func Parse(name string, data []byte) (*File, error) {
-	f := &File{name: name}
+	f := &File{name: name, values: map[int]any{}}
 	if bom := []byte("\uFEFF"); bytes.HasPrefix(data, bom) {
 		f.bom, data = bom, data[len(bom):]
 	}
@@ -134,16 +135,35 @@ func values(documents []*yaml.Node) ([]any, error) {
 // Inject gives the text with a sidecar asked for wherever pods come from, and what became of each object. What the
 // webhook would refuse is an error.
 func (f *File) Inject(op Options) ([]byte, []Report, error) {
-	return f.change(func(o object) (Report, error) { return f.inject(o, op) }, func(bag map[string]any) { bag[injector.InjectKey] = injector.Enabled })
+	return f.ask(func(o object) (Report, error) { return f.inject(o, op) }, func(bag map[string]any) { bag[injector.InjectKey] = injector.Enabled })
 }
 
-// Uninject gives the text without what [File.Inject] adds.
+// Uninject gives the text without what [File.Inject] adds, and without what [File.Render] does. The first leaves the bytes
+// of before; documents with the second are written anew.
 func (f *File) Uninject() ([]byte, []Report, error) {
-	return f.change(f.uninject, func(bag map[string]any) { delete(bag, injector.InjectKey) })
+	text, stripped, err := f.rework(f.strip)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !slices.ContainsFunc(stripped, func(r Report) bool { return r.Change == Changed }) {
+		return f.ask(f.uninject, forget)
+	}
+	again, err := Parse(f.name, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, reports, err := again.ask(again.uninject, forget)
+	for i := range reports {
+		reports[i].Line = stripped[i].Line
+		reports[i].Change = max(reports[i].Change, stripped[i].Change)
+	}
+	return out, reports, err
 }
 
-// change makes edits for each object and holds the outcome against what was meant.
-func (f *File) change(do func(object) (Report, error), mean func(bag map[string]any)) ([]byte, []Report, error) {
+func forget(bag map[string]any) { delete(bag, injector.InjectKey) }
+
+// ask makes edits for each object and holds the outcome against what was meant.
+func (f *File) ask(do func(object) (Report, error), mean func(bag map[string]any)) ([]byte, []Report, error) {
 	f.text.edits = nil
 	var reports []Report
 	var failed []error
@@ -153,15 +173,8 @@ func (f *File) change(do func(object) (Report, error), mean func(bag map[string]
 	}
 	for _, o := range f.objects {
 		r, err := do(o)
-		var refused refusedFor
-		switch {
-		case errors.As(err, &refused):
-			for _, one := range refused.Unwrap() {
-				failed = append(failed, fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, one))
-			}
-			continue
-		case err != nil:
-			failed = append(failed, fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, err))
+		if err != nil {
+			failed = append(failed, f.located(r, err)...)
 			continue
 		}
 		if r.Change == Changed {
@@ -180,6 +193,22 @@ func (f *File) change(do func(object) (Report, error), mean func(bag map[string]
 		return nil, nil, fmt.Errorf("%s: %w; write metadata out plainly there, without anchors", f.name, err)
 	}
 	return append(f.bom[:len(f.bom):len(f.bom)], out...), reports, nil
+}
+
+// located says of which object an error is, or each of several refusals.
+func (f *File) located(r Report, err error) []error {
+	all := []error{err}
+	var refused refusedFor
+	if errors.As(err, &refused) {
+		all = refused.Unwrap()
+	}
+	var out []error
+	for _, one := range all {
+		if one != nil {
+			out = append(out, fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, one))
+		}
+	}
+	return out
 }
 
 // same holds what came out against what was meant. Emptied mappings are as good as none.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/heddle-mesh/heddle/injector"
@@ -20,7 +19,7 @@ func (n Namespaces) Add(f *File) error {
 			continue
 		}
 		var ns corev1.Namespace
-		if err := o.decode(f.documents[o.document], &ns); err != nil {
+		if err := f.decode(o, &ns); err != nil {
 			r := o.report()
 			return fmt.Errorf("%s:%d: %s: %w", f.name, r.Line, r, err)
 		}
@@ -82,7 +81,7 @@ func (f *File) inject(o object, op Options) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Warnings = got.Warnings
+	r.Warnings = append(o.misplaced(), got.Warnings...)
 	switch _, already := o.asked(holder); {
 	case got.Outcome == injector.Refused:
 		return r, refusedFor(got.Refusals)
@@ -102,6 +101,20 @@ func (op Options) namespace(r Report) injector.Namespace {
 		return op.Namespaces.of(op.Namespace)
 	}
 	return op.Namespaces.of(r.Namespace)
+}
+
+// misplaced warns of the word that asks for a sidecar, or forbids one, where nobody looks for it.
+func (o object) misplaced() []string {
+	if path, _ := o.templatePath(); len(path) == 0 {
+		return nil
+	}
+	metadata, _ := o.get("metadata")
+	annotations, _ := metadata.get("annotations")
+	value, ok := annotations.get(injector.InjectKey)
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("its own annotation %s: %q has no effect; what counts is the one of its pod template", injector.InjectKey, value.value.Value)}
 }
 
 func (f *File) injectNamespace(o object, r Report, ns Namespaces) (Report, error) {
@@ -142,28 +155,9 @@ func (f *File) uninject(o object) (Report, error) {
 	if err != nil {
 		return r, nil // nothing is asked for where no pod comes from
 	}
-	if rendered(holder) {
-		r.Change, r.Reason = Skipped, "it has the whole sidecar in it; apply the manifest from before inject --manual"
-		return r, nil
-	}
 	if value, ok := o.asked(holder); !ok || value != injector.Enabled {
 		return r, nil
 	}
 	r.Change = Changed
 	return r, f.text.prune(holder, o.field())
-}
-
-// rendered says whether a pod template has a sidecar in it.
-func rendered(holder entry) bool {
-	spec, _ := holder.get("spec")
-	list, ok := spec.get("initContainers")
-	if !ok || list.value.Kind != yaml.SequenceNode {
-		return false
-	}
-	for _, item := range list.value.Content {
-		if (entry{value: item}).word("name") == injector.SidecarContainer {
-			return true
-		}
-	}
-	return false
 }

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -190,14 +191,31 @@ func bare(v any) any {
 	return v
 }
 
-// decode reads the object as Kubernetes would.
-func (o object) decode(document *yaml.Node, into any) error {
-	text, err := yaml.Marshal(document)
-	if err != nil {
-		return err
+// read gives a document as Kubernetes reads it, which has notions of its own of what is true and what is a number.
+func (f *File) read(document int) (any, error) {
+	if v, ok := f.values[document]; ok {
+		return v, nil
 	}
-	var at any
-	if err := kyaml.Unmarshal(text, &at); err != nil {
+	text, err := yaml.Marshal(f.documents[document])
+	if err != nil {
+		return nil, err
+	}
+	data, err := kyaml.YAMLToJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	var v any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &v); err != nil {
+		return nil, err
+	}
+	f.values[document] = v
+	return v, nil
+}
+
+// decode reads what matters of an object: all of it, or its pod template.
+func (f *File) decode(o object, into any) error {
+	at, err := f.read(o.document)
+	if err != nil {
 		return err
 	}
 	for _, step := range o.path {
@@ -205,18 +223,14 @@ func (o object) decode(document *yaml.Node, into any) error {
 		case string:
 			at = child(at, s)
 		case int:
-			at = at.([]any)[s]
+			at = at.([]any)[s] // the path comes from the same text
 		}
 	}
 	path, _ := o.templatePath()
 	for _, key := range path {
 		at = child(at, key)
 	}
-	back, err := kyaml.Marshal(at)
-	if err != nil {
-		return err
-	}
-	data, err := kyaml.YAMLToJSON(back)
+	data, err := json.Marshal(at)
 	if err != nil {
 		return err
 	}
@@ -226,7 +240,7 @@ func (o object) decode(document *yaml.Node, into any) error {
 // pod is the pod that comes from the object.
 func (f *File) pod(o object) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
-	if err := o.decode(f.documents[o.document], pod); err != nil {
+	if err := f.decode(o, pod); err != nil {
 		return nil, fmt.Errorf("read the pod template: %w", err)
 	}
 	return pod, nil

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heddle-mesh/heddle/injector"
+)
+
+// injected gives the containers that injection adds to a pod with annotations.
+func injected(annotations map[string]string) (init, sidecar corev1.Container) {
+	annotations[injector.InjectKey] = injector.Enabled
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: annotations}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}
+	r := must(injector.Patch(pod, injector.Options{Image: "heddle-proxy:1.0", Seed: "seed", TrustDomain: "mesh.example"}))
+	return r.Pod.Spec.InitContainers[0], r.Pod.Spec.InitContainers[1]
+}
+
+func TestTheAgentUnderstandsWhatInjectionTellsIt(t *testing.T) {
+	_, c := injected(map[string]string{
+		"heddle.dev/workload-api": "enabled", "heddle.dev/proxy-concurrency": "4", "heddle.dev/drain-time": "90s", "heddle.dev/proxy-log-level": "warning",
+	})
+	expand := strings.NewReplacer("$(HEDDLE_NAMESPACE)", "shop", "$(HEDDLE_SERVICE_ACCOUNT)", "web", "$(HEDDLE_POD)", "web-1")
+	var args []string
+	for _, a := range c.Args {
+		args = append(args, expand.Replace(a))
+	}
+	s := defaults()
+	flags := s.flags(io.Discard)
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		t.Fatalf("%q: %v, %q", args, err, flags.Args())
+	}
+	s.noEnvoy = true // there is none here
+	o, err := s.options(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.ID.String() != "spiffe://mesh.example/ns/shop/sa/web" || s.pod != "web-1" {
+		t.Errorf("it is %s, pod %s", o.ID, s.pod)
+	}
+	if s.concurrency != 4 || s.drain != 90*time.Second || s.envoyLog != "warning" || s.logLevel != "warn" || o.WorkloadMode != 0o666 {
+		t.Errorf("what people set does not arrive: %+v", s)
+	}
+}
+
+func TestWithoutAnnotationsTheAgentHasItsOwnDefaults(t *testing.T) {
+	_, c := injected(map[string]string{})
+	s, own := defaults(), defaults()
+	if err := s.flags(io.Discard).Parse(c.Args); err != nil {
+		t.Fatal(err)
+	}
+	if s.concurrency != own.concurrency || s.drain != own.drain || s.envoyLog != own.envoyLog || s.logLevel != own.logLevel || s.workloadAPI != "" {
+		t.Errorf("it has %+v", s)
+	}
+}
