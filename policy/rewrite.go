@@ -18,7 +18,7 @@ func (Rewrite) atMostOne() []string { return []string{"prefix", "path"} }
 
 // Redirect answers with a Location; what is left out stays as it was in the request.
 type Redirect struct {
-	// http or https.
+	// http or https; left out it is http, whatever x-forwarded-proto says.
 	Scheme Scheme `json:"scheme,omitempty"`
 	// Host name.
 	Host string `json:"host,omitempty"`

@@ -252,11 +252,13 @@ func inboundReplies() *hcmv3.LocalReplyConfig {
 }
 
 // markFailures tells callers' sidecars which of this sidecar's own answers stand for a failure of the application:
-// UF is a connection that failed, UC and UR are ones that broke or were reset.
+// UF is a connection that failed, UC one that broke, and UR a stream that was reset. For the last the details say
+// whether it was refused, which is a promise that nothing was done.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#response-flags
 func markFailures() []*hcmv3.ResponseMapper {
 	return []*hcmv3.ResponseMapper{
-		markReplies(headerFailure, failureConnect, "UF"), markReplies(headerFailure, failureReset, "UC", "UR"),
+		markReplies(headerFailure, failureConnect, "UF"), markReplies(headerFailure, failureReset, "UC"),
+		markReplies(headerFailure, failureReset+" %RESPONSE_CODE_DETAILS%", "UR"),
 	}
 }
 

@@ -133,6 +133,7 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "spdy/3.1"}},
 		// A client's address is not for its headers to decide, and no address is trusted with Envoy's own headers.
 		UseRemoteAddress:              no(),
+		XffNumTrustedHops:             nobodysHops,
 		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
 		EarlyHeaderMutationExtensions: foreignHeaders(o.remove),
 		ForwardClientCertDetails:      hcmv3.HttpConnectionManager_SANITIZE,
@@ -185,6 +186,9 @@ func replaceAfter(m *hcmv3.HttpConnectionManager, age time.Duration) {
 const (
 	maxHeaders  = 1000 // 100 by default
 	maxHeaderKB = 1024 // 60 by default
+	// nobodysHops has Envoy skip more addresses in x-forwarded-for than anybody can write there, before it takes one for
+	// the client's: so it takes the connection's. UseRemoteAddress would do that too, and rewrite x-forwarded-proto.
+	nobodysHops = 1<<32 - 1
 	// maxStreams is as many concurrent requests on one HTTP/2 connection as the protocol can number (RFC 9113, 5.1.1).
 	maxStreams = 1<<31 - 1
 )

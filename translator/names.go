@@ -18,7 +18,7 @@ const (
 	inboundAny         = "in|any"
 
 	// headerFailure is how a server's sidecar tells the caller's that it, not the application, made up an answer:
-	// connect (no connection to the application) or reset (the connection broke before a response). Callers' retries
+	// connect (no connection to the application) or reset (the connection or stream broke before a response). Callers' retries
 	// and outlier detection go by it; it never reaches an application.
 	headerFailure = "x-heddle-failure"
 	// headerFlags is how a caller's sidecar tells its application that it made up an answer itself, and why.
@@ -31,7 +31,8 @@ const (
 	headerAccess = "x-heddle-access"
 
 	failureConnect = "connect"
-	failureReset   = "reset"
+	failureReset   = "reset" // and behind a space what Envoy has to say of it, where that may matter
+	refusedStream  = "remote_refused_stream_reset"
 )
 
 // PortName names the listener and the route configuration of a Service port.

@@ -53,15 +53,18 @@ func retryOn(r *model.Retries) []string {
 	return on
 }
 
-// madeUp matches the answers in which a server's sidecar says that its application refused or broke the connection,
-// for the conditions that mean just that. Otherwise a sidecar in between would turn a retriable failure into a 503.
+// madeUp matches the answers in which a server's sidecar says that its application refused or broke the connection or
+// stream, for the conditions that mean just that. Otherwise a sidecar in between would turn a retriable failure into a 503.
 func madeUp(on []model.Condition) []*routev3.HeaderMatcher {
 	var out []*routev3.HeaderMatcher
 	if slices.Contains(on, model.OnConnectFailure) || slices.Contains(on, model.OnReset) {
 		out = append(out, header(headerFailure, exact(failureConnect)))
 	}
-	if slices.Contains(on, model.OnReset) {
-		out = append(out, header(headerFailure, exact(failureReset)))
+	switch {
+	case slices.Contains(on, model.OnReset):
+		out = append(out, header(headerFailure, hasPrefix(failureReset)))
+	case slices.Contains(on, model.OnRefusedStream):
+		out = append(out, header(headerFailure, contains(refusedStream)))
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package translator
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 
@@ -50,9 +51,10 @@ func substitute(re, with string) *matcherv3.RegexMatchAndSubstitute {
 }
 
 func redirect(r *model.Redirect, path *model.PathMatch) *routev3.RedirectAction {
-	out := &routev3.RedirectAction{HostRedirect: r.Host, PortRedirect: r.Port, ResponseCode: redirectCode(r.Status)}
-	if r.Scheme != "" {
-		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
+	out := &routev3.RedirectAction{
+		HostRedirect: r.Host, PortRedirect: r.Port, ResponseCode: redirectCode(r.Status),
+		// Left to Envoy, x-forwarded-proto would say it.
+		SchemeRewriteSpecifier: &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: cmp.Or(r.Scheme, "http")},
 	}
 	switch {
 	case r.Path != "":

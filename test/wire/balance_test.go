@@ -76,6 +76,23 @@ func TestConsistentHashingKeepsLikeRequestsAtOnePod(t *testing.T) {
 	})
 }
 
+func TestRingsAndTablesAreAsLargeAsThePolicySays(t *testing.T) {
+	mesh := wire.Start(t, "consistent-hash")
+	for service, want := range map[string]int{
+		"by-header":   3, // 1,024 places and more
+		"small-ring":  1,
+		"small-table": 2,
+	} {
+		var all []*wire.Response
+		for user := range 60 {
+			all = append(all, mesh.Get("http://"+service+":8080/", wire.Header("x-user", fmt.Sprint("user-", user))).WantStatus(http.StatusOK))
+		}
+		if got := wire.Pods(all); len(got) != want {
+			t.Errorf("%s: answers came from %v, want %d of the three pods", service, got, want)
+		}
+	}
+}
+
 func TestSessionAffinityKeepsACallerAtOnePod(t *testing.T) {
 	mesh := wire.Start(t, "consistent-hash")
 	web := mesh.Caller("web")

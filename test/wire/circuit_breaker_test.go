@@ -66,6 +66,26 @@ func TestCircuitBreakersRefuseWhatIsTooMuch(t *testing.T) {
 			t.Errorf("the second connection heard %q (%v)", line, err)
 		}
 	})
+	mesh.Run("HTTP requests that wait for a connection", func(t *testing.T) {
+		gate := wire.NewGate()
+		archive := mesh.App("archive-1")
+		archive.Does(gate.Behind)
+		first := mesh.Caller("web").Begin(1, http.MethodGet, "http://archive:8080/")
+		gate.Waited(t, 1) // it has the one connection
+
+		others := mesh.Caller("web").Begin(3, http.MethodGet, "http://archive:8080/")
+		for _, got := range others.Next(2) {
+			got.WantStatus(http.StatusServiceUnavailable).WantHeader("x-heddle-response-flags", "UO")
+		}
+		gate.Open()
+		for _, got := range append(first.All(), others.All()...) {
+			got.WantStatus(http.StatusOK)
+		}
+		archive.WantRequests(2)
+		if n := archive.Connections(); n != 1 {
+			t.Errorf("%d connections were made to the application, want 1", n)
+		}
+	})
 	mesh.Run("retries", func(t *testing.T) {
 		wantRetries(t, mesh.Caller("web"), "http://orders:8080/", mesh.Apps("orders"), retryBounds{sent: 20, least: 2, most: 2})
 	})

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/heddle-mesh/heddle/test/wire"
 )
@@ -56,6 +57,42 @@ func TestEachOutlierDetectorWorksByItself(t *testing.T) {
 		bad.Does(wire.Echo)
 		mesh.Eventually("it is taken back", func() bool { return !out(byRate) })
 	})
+}
+
+func TestNoEjectionIsLongerThanTheMaximum(t *testing.T) {
+	t.Parallel() // it mostly waits
+	mesh := wire.Start(t, "outlier-detectors")
+	web, bad := mesh.Caller("web"), mesh.App("archive-1") // without a sidecar, so nobody but web ejects it
+	bad.Does(wire.Answer(http.StatusInternalServerError))
+	met := func() bool {
+		bad.Forget()
+		web.Times(2, "http://capped:8080/")
+		return len(bad.Requests()) > 0
+	}
+
+	// How long it is out is told from the request that it failed last until the one that it meets next. Without a maximum
+	// these would be a second and a half from the third time on; with it they are 600 ms and what Envoy and the machine
+	// take to notice, of which the shortest tells most.
+	mesh.Eventually("it fails", met)
+	shortest := time.Hour
+	for n := range 7 {
+		failed := time.Now()
+		mesh.Eventually("it is left out", func() bool {
+			begun := time.Now()
+			if met() {
+				failed = begun
+				return false
+			}
+			return true
+		})
+		mesh.Eventually("it is taken back", met)
+		if out := time.Since(failed); n >= 2 {
+			shortest = min(shortest, out)
+		}
+	}
+	if shortest < 400*time.Millisecond || shortest > 1400*time.Millisecond {
+		t.Errorf("the shortest of the later ejections took %v, want 600 ms", shortest)
+	}
 }
 
 func TestHashedRequestsMeetAFailingPodOnlyAsALastResort(t *testing.T) {
