@@ -9,10 +9,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
 )
 
 // echo is an HTTP server that always says the same, with the command line of hashicorp/http-echo. It speaks HTTP/1.1 and
-// HTTP/2 in plain text. It ends at once when it is told to: connections are not drained.
+// HTTP/2 in plain text. Beside it, /delay/SECONDS answers late, and each second request for /flaky, from the first one on, is
+// answered with 503. It ends at once when it is told to: connections are not drained.
 func echo(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	listen := flags.String("listen", ":5678", "address and port to listen on")
@@ -22,7 +26,16 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var flaky atomic.Int64
+	mux := http.NewServeMux()
+	mux.HandleFunc("/delay/{seconds}", func(w http.ResponseWriter, r *http.Request) { late(w, r, *text) })
+	mux.HandleFunc("/flaky", func(w http.ResponseWriter, _ *http.Request) {
+		if flaky.Add(1)%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintln(w, *text)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(*status)
 		if *show {
 			describe(w, r)
@@ -30,7 +43,21 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(w, *text) // a caller that is gone misses nothing
 	})
-	return serveHTTP(ctx, *listen, handler, out)
+	return serveHTTP(ctx, *listen, mux, out)
+}
+
+// late answers after the seconds that the path names, unless the caller has gone before.
+func late(w http.ResponseWriter, r *http.Request, text string) {
+	seconds, err := strconv.ParseFloat(r.PathValue("seconds"), 64)
+	if err != nil || seconds < 0 || seconds > 60 {
+		http.Error(w, "want /delay/SECONDS, at most 60", http.StatusBadRequest)
+		return
+	}
+	select {
+	case <-time.After(time.Duration(seconds * float64(time.Second))):
+		fmt.Fprintln(w, text)
+	case <-r.Context().Done():
+	}
 }
 
 // request is what a server saw of a request.
