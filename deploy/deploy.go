@@ -136,7 +136,7 @@ func join(manifests []util.Manifest) string {
 	for _, m := range manifests {
 		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
 	}
-	return b.String()
+	return strings.TrimSpace(b.String()) + "\n"
 }
 
 // schemaError leaves out of Helm's words those that say nothing to who has one chart.

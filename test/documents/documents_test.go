@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,9 +70,33 @@ func check(t *testing.T, dir, makefile string, c command) {
 				t.Errorf("%s: %s: there is no %s", c.file, c.text, arg)
 			}
 		}
-	case word == "git":
+	case word == "heddle":
+		known(t, dir, c)
+	case slices.Contains([]string{"git", "kubectl", "helm", "sudo", "cp"}, word): // of others
 	default:
 		t.Errorf("%s: %s: this test does not know how to check it", c.file, c.text)
+	}
+}
+
+// known looks whether a command that needs a cluster, or another program behind it, is one, with the flags that it is given.
+func known(t *testing.T, dir string, c command) {
+	t.Helper()
+	words := strings.Fields(regexp.MustCompile(`[|<>]`).Split(c.text, 2)[0])[1:]
+	isFlag := func(w string) bool { return strings.HasPrefix(w, "-") && w != "-" }
+	verbs := words
+	if i := slices.IndexFunc(words, isFlag); i >= 0 {
+		verbs = words[:i]
+	}
+	help := command{c.file, "bin/heddle " + strings.Join(verbs, " ") + " --help"}
+	out, err := help.in(t.Context(), dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "heddle "+verbs[0]) {
+		t.Errorf("%s: %s: %v\n%s", c.file, c.text, err, out)
+	}
+	for _, w := range words {
+		name, _, _ := strings.Cut(w, "=")
+		if isFlag(w) && !regexp.MustCompile(`(^|[\s,])`+regexp.QuoteMeta(name)+`[\s,]`).Match(out) {
+			t.Errorf("%s: %s: there is no flag %s", c.file, c.text, name)
+		}
 	}
 }
 
