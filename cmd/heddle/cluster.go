@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -33,6 +34,30 @@ func (f *clusterFlags) connect(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "path of the kubeconfig (default: as kubectl)")
 	flags.StringVar(&f.context, "context", "", "context of the kubeconfig")
 	flags.StringVar(&f.controlPlane, "heddle-namespace", controlplane.DefaultNamespace, "namespace of the control plane")
+}
+
+// namesCluster says that a flag names a cluster.
+func namesCluster(c *cobra.Command) bool {
+	for _, name := range []string{"kubeconfig", "context", "heddle-namespace"} {
+		if c.Flags().Changed(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// chooseSocket takes --socket, or HEDDLE_SOCKET where no flag names a cluster: what is typed counts more.
+func chooseSocket(c *cobra.Command, _ []string) error {
+	flag := c.Flag("socket")
+	switch {
+	case !namesCluster(c):
+		socket := pflag.NewFlagSet("", pflag.ContinueOnError)
+		socket.AddFlag(flag)
+		return fromEnvironment(socket, os.LookupEnv)
+	case flag.Changed:
+		return errors.New("--socket names a control plane without a cluster: leave it away, or --kubeconfig, --context and --heddle-namespace")
+	}
+	return nil
 }
 
 // complete adds what shells are to offer for the flags.

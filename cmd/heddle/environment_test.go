@@ -19,6 +19,7 @@ var variables = []struct{ flag, variable, value, given, bad string }{
 	{"listen", "HEDDLE_LISTEN", "", "127.0.0.1:2", "127.0.0.1"},
 	{"sidecars", "HEDDLE_SIDECARS", "127.0.0.1:1", "127.0.0.1:2", "nowhere"},
 	{"signer", "HEDDLE_SIGNER", "127.0.0.1:1", "127.0.0.1:2", "nowhere"},
+	{"api", "HEDDLE_API", "127.0.0.1:1", "127.0.0.1:2", "nowhere"},
 	{"trust-domain", "HEDDLE_TRUST_DOMAIN", "a.example", "b.example", "spiffe://a.example"},
 	{"certificate-lifetime", "HEDDLE_CERTIFICATE_LIFETIME", "1h0m0s", "2h0m0s", "long"},
 	{"drain", "HEDDLE_DRAIN", "7s", "8s", "soon"},

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -44,16 +43,10 @@ renewed by itself: an anchor, or an issuer.`,
   heddle identity --at +45d
   heddle identity --context production
   heddle identity rotate --wait`,
-		Args: cobra.NoArgs,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			socket := pflag.NewFlagSet("", pflag.ContinueOnError)
-			socket.AddFlag(cmd.Flag("socket"))
-			return fromEnvironment(socket, os.LookupEnv)
-		},
+		Args:              cobra.NoArgs,
+		PersistentPreRunE: chooseSocket,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, name := range []string{"kubeconfig", "context", "heddle-namespace"} {
-				f.fromCluster = f.fromCluster || cmd.Flags().Changed(name)
-			}
+			f.fromCluster = namesCluster(cmd)
 			return f.show(cmd.Context(), cmd.OutOrStdout(), time.Now())
 		},
 	}
@@ -62,8 +55,6 @@ renewed by itself: an anchor, or an issuer.`,
 	f.output = "table"
 	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json")}, "output", "o", "table, wide or json")
 	f.cluster.connect(c.Flags())
-	c.MarkFlagsMutuallyExclusive("socket", "kubeconfig")
-	c.MarkFlagsMutuallyExclusive("socket", "context")
 	f.cluster.complete(c)
 	c.AddCommand(rotateCommand(&f), abortCommand(&f), recoverCommand(&f))
 	return c

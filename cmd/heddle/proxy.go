@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -34,13 +32,9 @@ type proxyFlags struct {
 func proxyCommand() *cobra.Command {
 	var f proxyFlags
 	c := &cobra.Command{
-		Use:   "proxy",
-		Short: "Look at sidecars: whether they are synced, what they are served, what they log",
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			socket := pflag.NewFlagSet("", pflag.ContinueOnError)
-			socket.AddFlag(cmd.Flag("socket"))
-			return fromEnvironment(socket, os.LookupEnv)
-		},
+		Use:               "proxy",
+		Short:             "Look at sidecars: whether they are synced, what they are served, what they log",
+		PersistentPreRunE: chooseSocket,
 	}
 	flags := c.PersistentFlags()
 	f.connect(flags)

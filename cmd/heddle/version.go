@@ -37,7 +37,8 @@ func versionCommand() *cobra.Command {
 		Short: "Print the versions of this program, the control plane and the sidecars",
 		Example: `  heddle version
   heddle version --client -o json`,
-		Args: cobra.NoArgs,
+		Args:    cobra.NoArgs,
+		PreRunE: chooseSocket,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.show(cmd.Context(), cmd.OutOrStdout())
 		},
