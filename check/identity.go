@@ -46,7 +46,7 @@ func anchorsOf(document string) ([]*x509.Certificate, error) {
 }
 
 const (
-	lostTrust = "the signer writes it: kubectl logs -n heddle-system deploy/heddle-signer tells why it does not"
+	lostTrust = "the signer writes it, and its log tells why it does not: kubectl logs deploy/heddle-signer in the control plane's namespace"
 	rotate    = "rotate the CA: heddle identity rotate --help"
 )
 

@@ -49,7 +49,7 @@ func policyClients(f *Facts) (all []client) {
 	return all
 }
 
-const webhookTrust = "the control plane writes caBundle when it starts and when the CA rotates: kubectl logs -n heddle-system deploy/heddle tells why it does not"
+const webhookTrust = "the control plane writes caBundle when it starts and when the CA rotates, and its log tells why it does not: kubectl logs deploy/heddle in its namespace"
 
 // trusts holds caBundle against the anchors: one that is missing will be what signs after the next step of a rotation.
 func trusts(f *Facts, where string, clients []client) outcome {

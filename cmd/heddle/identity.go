@@ -14,14 +14,18 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 )
 
 // identityFlags are the flags of heddle identity with their defaults.
 type identityFlags struct {
-	socket string
-	at     string
-	output string
+	socket  string
+	at      string
+	output  string
+	cluster clusterFlags
+	// fromCluster is set where a flag names one: its control plane is asked then, instead of the socket's.
+	fromCluster bool
 }
 
 func identityCommand() *cobra.Command {
@@ -30,13 +34,15 @@ func identityCommand() *cobra.Command {
 		Use:   "identity",
 		Short: "Show who is who, until when, and rotate the CA",
 		Long: `Show the trust anchors, the issuers, the control plane's own certificates and those of all sidecars, and where a rotation
-of the CA stands. It asks the control plane on the socket of heddle serve.
+of the CA stands. It asks the control plane on the socket of heddle serve; or that of a cluster, if --kubeconfig, --context or
+--heddle-namespace names one.
 
 With --at it says what will have expired by then. Leaves are renewed by themselves, so they count as expired only if
 nobody will be there to renew them. The exit status is 1 if anything has expired, or will have by then, that is not
 renewed by itself: an anchor, or an issuer.`,
 		Example: `  heddle identity
   heddle identity --at +45d
+  heddle identity --context production
   heddle identity rotate --wait`,
 		Args: cobra.NoArgs,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,6 +51,9 @@ renewed by itself: an anchor, or an issuer.`,
 			return fromEnvironment(socket, os.LookupEnv)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range []string{"kubeconfig", "context", "heddle-namespace"} {
+				f.fromCluster = f.fromCluster || cmd.Flags().Changed(name)
+			}
 			return f.show(cmd.Context(), cmd.OutOrStdout(), time.Now())
 		},
 	}
@@ -52,6 +61,10 @@ renewed by itself: an anchor, or an issuer.`,
 	c.Flags().StringVar(&f.at, "at", "", "a time to look ahead to: +45d, +12h, 2027-01-31 or RFC 3339 (default: now)")
 	f.output = "table"
 	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json")}, "output", "o", "table, wide or json")
+	f.cluster.connect(c.Flags())
+	c.MarkFlagsMutuallyExclusive("socket", "kubeconfig")
+	c.MarkFlagsMutuallyExclusive("socket", "context")
+	f.cluster.complete(c)
 	c.AddCommand(rotateCommand(&f), abortCommand(&f), recoverCommand(&f))
 	return c
 }
@@ -65,13 +78,36 @@ func (f *identityFlags) facts(ctx context.Context) (facts, error) {
 	return have, err
 }
 
+// clusterFacts asks a cluster's control plane: the replica that signs, or else any.
+func (f *identityFlags) clusterFacts(ctx context.Context) (facts, error) {
+	replicas, err := f.cluster.replicas(ctx, "")
+	if err != nil {
+		return facts{}, err
+	}
+	var have facts
+	for _, r := range replicas {
+		var some facts
+		if err := r.Get(ctx, api.IdentityPath, &some); err != nil {
+			return facts{}, err
+		}
+		if have = some; have.Rotation.Leading {
+			break
+		}
+	}
+	return have, nil
+}
+
 // show prints what there is, and fails if something has expired at the time that was asked for.
 func (f *identityFlags) show(ctx context.Context, out io.Writer, now time.Time) error {
 	at, err := parseAt(f.at, now)
 	if err != nil {
 		return err
 	}
-	have, err := f.facts(ctx)
+	ask := f.facts
+	if f.fromCluster {
+		ask = f.clusterFacts
+	}
+	have, err := ask(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"heddle": func() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
-	})
+	program := func() { os.Exit(run(arguments(os.Args), os.Stdin, os.Stdout, os.Stderr)) }
+	testscript.Main(m, map[string]func(){"heddle": program, "kubectl-heddle": program, "kubectl_complete-heddle": program})
 }
 
 // TestScripts runs the command line as a person does; testdata/script has what is typed and what comes back.

@@ -82,7 +82,7 @@ func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return cp, nil
 }
 
-// Replicas are the running pods of the control plane, in the order of names; at least one.
+// Replicas are the ready pods of the control plane, in the order of names, or if none is ready those that run; at least one.
 func (c *ControlPlane) Replicas() []Replica { return c.replicas }
 
 func (c *ControlPlane) readTrust(ctx context.Context) error {
@@ -109,10 +109,20 @@ func (c *ControlPlane) findReplicas(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the pods of the control plane in namespace %s: %w", o.ControlPlane, err)
 	}
+	var running []Replica
 	for _, p := range pods.Items {
-		if p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp == nil {
+		if p.Status.Phase != corev1.PodRunning || p.DeletionTimestamp != nil {
+			continue
+		}
+		running = append(running, Replica{p.Name, c})
+		if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		}) {
 			c.replicas = append(c.replicas, Replica{p.Name, c})
 		}
+	}
+	if len(c.replicas) == 0 {
+		c.replicas = running // none is ready: what they say tells why, maybe
 	}
 	slices.SortFunc(c.replicas, func(a, b Replica) int { return cmp.Compare(a.Pod, b.Pod) })
 	if len(c.replicas) == 0 {
@@ -125,7 +135,8 @@ func (c *ControlPlane) findReplicas(ctx context.Context) error {
 // account, or else of the control plane's.
 func (c *ControlPlane) askToken(ctx context.Context) error {
 	o := c.options
-	var refusals []error
+	var refusals []string
+	missing := false
 	for _, namespace := range slices.Compact([]string{cmp.Or(o.Namespace, o.ControlPlane), o.ControlPlane}) {
 		life := int64(tokenLife.Seconds())
 		r, err := o.Client.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, o.Account, &authenticationv1.TokenRequest{
@@ -135,16 +146,20 @@ func (c *ControlPlane) askToken(ctx context.Context) error {
 			c.token = r.Status.Token
 			return nil
 		}
-		refusals = append(refusals, fmt.Errorf("ask for a token of ServiceAccount %s/%s: %w", namespace, o.Account, err))
 		if !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) {
-			return errors.Join(refusals...)
+			return fmt.Errorf("ask for a token of ServiceAccount %s/%s: %w", namespace, o.Account, err)
 		}
+		missing = missing || apierrors.IsNotFound(err) && namespace == o.Namespace
+		refusals = append(refusals, fmt.Sprintf("ask for a token of ServiceAccount %s/%s: %v", namespace, o.Account, err))
 	}
 	hint := "name a namespace of yours with -n, or "
 	if o.Namespace != "" {
-		hint = fmt.Sprintf("kubectl create serviceaccount %s -n %s makes one there that is missing, or ", o.Account, o.Namespace)
+		hint = ""
+		if missing {
+			hint = fmt.Sprintf("kubectl create serviceaccount %s -n %s makes the one that is missing, or ", o.Account, o.Namespace)
+		}
 	}
-	return fmt.Errorf("%w; %shave somebody bind you a Role that creates serviceaccounts/token, resourceNames [%s]", errors.Join(refusals...), hint, o.Account)
+	return fmt.Errorf("%s; %shave somebody bind you a Role that creates serviceaccounts/token, resourceNames [%s]", strings.Join(refusals, "; "), hint, o.Account)
 }
 
 // Get asks one replica. It fails with an *operator.Problem if that says no.

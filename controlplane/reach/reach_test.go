@@ -106,7 +106,7 @@ func (w *town) issue(namespace, account string) tls.Certificate {
 	return w.ca.Client(identity.Workload{Namespace: namespace, Account: account}).Certificates[0]
 }
 
-func (w *town) pod(name string, phase corev1.PodPhase) {
+func (w *town) pod(name string, phase corev1.PodPhase, conditions ...corev1.PodCondition) {
 	w.t.Helper()
 	p, err := w.admin.CoreV1().Pods(w.system).Create(w.t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.PodSpec{ServiceAccountName: "heddle", Containers: []corev1.Container{{Name: "heddle", Image: "heddle"}}},
@@ -114,7 +114,7 @@ func (w *town) pod(name string, phase corev1.PodPhase) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p.Status.Phase = phase
+	p.Status.Phase, p.Status.Conditions = phase, conditions
 	w.must(w.admin.CoreV1().Pods(w.system).UpdateStatus(w.t.Context(), p, metav1.UpdateOptions{}))
 }
 
@@ -256,8 +256,18 @@ func TestATenantSeesHisOwnNamespaceAlone(t *testing.T) {
 		t.Errorf("asking for all gives %v", err)
 	}
 	o.Namespace = w.bank
-	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "serviceaccounts/token, resourceNames [heddle-view]") {
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "serviceaccounts/token, resourceNames [heddle-view]") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("asking for a namespace of somebody else gives %v", err)
+	}
+}
+
+func TestATenantWithoutTheAccountIsToldToMakeIt(t *testing.T) {
+	w := newTown(t)
+	w.must(nil, w.admin.CoreV1().ServiceAccounts(w.shop).Delete(t.Context(), api.ViewAccount, metav1.DeleteOptions{}))
+	o := w.options(w.user("tom", map[string][]rbacv1.PolicyRule{w.system: way(), w.shop: {tokens(api.ViewAccount)}}))
+	o.Namespace = w.shop
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "kubectl create serviceaccount heddle-view -n "+w.shop) {
+		t.Errorf("it is %v", err)
 	}
 }
 
@@ -383,6 +393,25 @@ func TestNobodyButTheControlPlaneIsSentTheToken(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", name, err, c.want)
 		}
+	}
+}
+
+func TestAReplicaThatIsStartingIsNotAskedWhileAnotherIsReady(t *testing.T) {
+	w := newTown(t)
+	podsOf := func() (names []string) {
+		cp, _ := w.open(w.options(server.Config(t)))
+		for _, r := range cp.Replicas() {
+			names = append(names, r.Pod)
+		}
+		return names
+	}
+	if got := podsOf(); !slices.Equal(got, []string{"heddle-1"}) {
+		t.Errorf("while none is ready, asked are %v", got)
+	}
+	w.pod("heddle-3", corev1.PodRunning, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+	w.pod("heddle-2", corev1.PodRunning, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+	if got := podsOf(); !slices.Equal(got, []string{"heddle-2", "heddle-3"}) {
+		t.Errorf("while two are ready, asked are %v", got)
 	}
 }
 

@@ -144,3 +144,21 @@ func TestALabelCannotPassForAnAccount(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestTheAgentsVersionIsShownBesideWhatItBinds(t *testing.T) {
+	for name, o := range cases() {
+		had := o
+		o.Agent = "v1.2.3"
+		b, err := bootstrap.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := b.Node.Metadata.Fields
+		if got := fields["dev.heddle.agent"].GetStringValue(); got != "v1.2.3" {
+			t.Errorf("%s: the agent is %q", name, got)
+		}
+		if binds := fields["dev.heddle.capture"] != nil; binds == had.Capture.IsZero() {
+			t.Errorf("%s: it says what it binds: %v", name, binds)
+		}
+	}
+}
