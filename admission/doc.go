@@ -7,6 +7,5 @@
 // know comes by small interfaces: [Injector] patches, [Namespaces] knows labels, and [Policies] tries a policy beside what
 // runs.
 //
-// The files beside: webhooks.yaml are the webhook configurations, which say what the API server asks about;
-// status-writer.yaml holds the control plane to what it may write into ConfigMaps.
+// What the API server asks about stands in the chart, deploy/heddle/templates/webhooks.yaml.
 package admission

@@ -70,10 +70,10 @@ func TestWhatAReviewOfAConfigMapComesTo(t *testing.T) {
 		"a mended edit":                   {aPolicy(brokenText), aPolicy(goodText), "", ""},
 		"status of a broken one":          {aPolicy(brokenText), aPolicy(brokenText, annotated), "", ""},
 		"another broken edit":             {aPolicy(brokenText), aPolicy(brokenText + "\n#"), "HDL1102", ""},
-		"a warning":                       {nil, aPolicy(warnedText), "", "traffic.yaml:4:39: HDL1503: warning"},
+		"a warning":                       {nil, aPolicy(warnedText), "", "traffic.yaml:4:39: HDL1503: retries"},
 		"no warning again":                {aPolicy(warnedText), aPolicy(warnedText, annotated), "", ""},
 		"a Mesh document elsewhere":       {nil, aPolicy("kind: Mesh\n"), "HDL1108", ""},
-		"an ignored key":                  {nil, aPolicy(goodText, other("notes.txt", "x")), "", `HDL1507: warning: data["notes.txt"]`},
+		"an ignored key":                  {nil, aPolicy(goodText, other("notes.txt", "x")), "", `HDL1507: data["notes.txt"]`},
 		"empty":                           {nil, aPolicy("", empty), "HDL1010: the ConfigMap has no data", ""},
 		"emptied":                         {aPolicy(goodText), aPolicy("", empty), "HDL1010", ""},
 		"an empty document":               {nil, aPolicy(""), "HDL1005", ""},
@@ -127,7 +127,7 @@ func TestWhatAPolicyMeetsIsToldToo(t *testing.T) {
 	}
 	body := review(t, "configmaps", "ConfigMap", aPolicy(warnedText))
 	r := answer(t, Options{Policies: found(policy.CodeNoService)}, PolicyPath, body)
-	if len(r.Warnings) != 2 || r.Warnings[0] != "traffic.yaml:2:10: HDL1611: warning: service: not there; make it" || !strings.Contains(r.Warnings[1], "HDL1503") {
+	if len(r.Warnings) != 2 || r.Warnings[0] != "traffic.yaml:2:10: HDL1611: service: not there; make it" || !strings.Contains(r.Warnings[1], "HDL1503") {
 		t.Errorf("the warnings are %q", r.Warnings)
 	}
 	if diff := cmp.Diff(model.Key{Namespace: "shop", Name: "catalog"}, tried.Key); diff != "" || tried.Created.IsZero() {

@@ -71,6 +71,6 @@ func rootCommand() *cobra.Command {
 		Version:       buildinfo.Get().Version,
 	}
 	root.AddCommand(serveCommand(), checkCommand(), proxyCommand(), identityCommand(), policyCommand(), sidecarCommand(), demoCommand(),
-		injectCommand(), uninjectCommand(), versionCommand())
+		injectCommand(), uninjectCommand(), installCommand(), upgradeCommand(), uninstallCommand(), versionCommand())
 	return root
 }

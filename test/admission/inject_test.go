@@ -108,7 +108,9 @@ func TestTheAPIServerAsksAboutPodsThatAreToBeInTheMeshAndNoOthers(t *testing.T) 
 		"no label, the pod says no":                 {pod{namespace: plain, annotations: says("disabled")}, 0, false},
 		"the namespace says no":                     {pod{namespace: off}, 0, false},
 		"the namespace says no, the pod yes":        {pod{namespace: off, annotations: says("enabled")}, 1, true},
-		"labelled namespace, on the node's network": {pod{namespace: on, change: onNetwork}, 1, false},
+		"labelled namespace, on the node's network": {pod{namespace: on, change: onNetwork}, 0, false},
+		"annotated pod, on its node's network":      {pod{namespace: plain, annotations: says("enabled"), change: onNetwork}, 0, false},
+		"labelled namespace, Windows":               {pod{namespace: on, change: onWindows}, 0, false},
 		"kube-system":                               {pod{namespace: "kube-system"}, 0, false},
 		"kube-system, annotated pod":                {pod{namespace: "kube-system", annotations: says("enabled")}, 0, false},
 		"the control plane's own":                   {pod{namespace: system}, 0, false},
@@ -133,6 +135,8 @@ func TestTheAPIServerAsksAboutPodsThatAreToBeInTheMeshAndNoOthers(t *testing.T) 
 }
 
 func onNetwork(p *corev1.Pod) { p.Spec.HostNetwork = true }
+
+func onWindows(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: corev1.Windows} }
 
 // onNode is what the API server wants of a static pod.
 func onNode(p *corev1.Pod) { p.Name, p.Spec.NodeName = "static-node-1", "node-1" }
@@ -176,7 +180,7 @@ func TestWithTheWebhookDownPodsOfTheMeshAreRefusedAndAllOthersStart(t *testing.T
 		}
 	}
 	for _, p := range []pod{
-		{namespace: plain}, {namespace: on, annotations: says("disabled")}, {namespace: "kube-system"}, {namespace: home(t, client)},
+		{namespace: plain}, {namespace: on, annotations: says("disabled")}, {namespace: on, change: onNetwork}, {namespace: "kube-system"}, {namespace: home(t, client)},
 	} {
 		if _, err := p.create(t.Context(), client, metav1.DryRunAll); err != nil {
 			t.Errorf("a pod outside of the mesh, %+v: %v", p, err)
@@ -241,7 +245,7 @@ func TestAPodThatOthersChangeAfterwardsGetsOneSidecar(t *testing.T) {
 	inForce(t, client, s)
 	on := labelled(t, client, "enabled")
 	other := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 0, other)
+	installed(t, "MutatingWebhookConfiguration", "heddle-injector", other)
 	other.Name, other.Webhooks = "zz-later", other.Webhooks[:1]
 	other.Webhooks[0].Name, other.Webhooks[0].MatchConditions = "later.example.com", nil
 	at(s.address, &other.Webhooks[0].ClientConfig, ca.PEM())
@@ -345,7 +349,7 @@ func knows(t testing.TB, client kubernetes.Interface, s *hooks, ca *certs.CA) {
 	t.Helper()
 	probe := listen(t, ca, injector(t, client))
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 0, c)
+	installed(t, "MutatingWebhookConfiguration", "heddle-injector", c)
 	c.Name = "probe-" + strings.TrimPrefix(s.address, "https://localhost:")
 	c.Webhooks = c.Webhooks[:1]
 	c.Webhooks[0].Name = "probe.example.com"

@@ -19,13 +19,12 @@ import (
 	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
-// rights are those of the server's account that webhooks and the status writer need.
-func rights() []rbacv1.PolicyRule {
-	return []rbacv1.PolicyRule{
-		{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get", "list", "watch"}},
-		{APIGroups: []string{""}, Resources: []string{"configmaps"}, Verbs: []string{"list", "watch", "patch"}},
-		{APIGroups: []string{""}, Resources: []string{"events"}, Verbs: []string{"create", "patch"}},
-	}
+// rights are those of the server's account, as the chart grants them.
+func rights(t testing.TB) []rbacv1.PolicyRule {
+	t.Helper()
+	role := &rbacv1.ClusterRole{}
+	installed(t, "ClusterRole", "heddle", role)
+	return role.Rules
 }
 
 // replica is a control plane of one or several.

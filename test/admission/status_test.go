@@ -40,7 +40,7 @@ func events(t testing.TB, client kubernetes.Interface, namespace, name string) m
 func TestAPolicyIsToldWhatBecameOfIt(t *testing.T) {
 	client := api.Client(t)
 	home(t, client)
-	grant(t, client, rights()...)
+	grant(t, client, rights(t)...)
 	held(t, client)
 	run(t, "replica-1", api.Namespace(t))
 	ns := api.Namespace(t)
@@ -89,7 +89,7 @@ func TestAPolicyIsToldWhatBecameOfIt(t *testing.T) {
 func TestWhenTheLeaderEndsAnotherReplicaWritesStatus(t *testing.T) {
 	client := api.Client(t)
 	home(t, client)
-	grant(t, client, rights()...)
+	grant(t, client, rights(t)...)
 	leases, ns := api.Namespace(t), api.Namespace(t)
 	a, b := run(t, "replica-a", leases), run(t, "replica-b", leases)
 	eventually(t, "one leads", func() bool { return a.elector.Holds() != b.elector.Holds() })

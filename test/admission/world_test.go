@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"github.com/heddle-mesh/heddle/deploy"
 	"github.com/heddle-mesh/heddle/test/certs"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
@@ -88,19 +89,29 @@ func (s *hooks) stop() {
 	s.ended <- nil
 }
 
-// document is one of admission/*.yaml.
-func document(t testing.TB, file string, n int, into any) {
+// installed reads an object of the chart, as heddle install prints it: the only one of its kind with that name.
+func installed(t testing.TB, kind, name string, into any) {
 	t.Helper()
-	text, err := os.ReadFile("../../admission/" + file)
+	text, err := deploy.Render(deploy.Release{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := strings.Split(string(text), "\n---\n")
-	if n >= len(parts) {
-		t.Fatalf("%s has %d documents", file, len(parts))
+	found := 0
+	for part := range strings.SplitSeq(text, "\n---\n") {
+		var o metav1.PartialObjectMetadata
+		if err := yaml.Unmarshal([]byte(part), &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != kind || o.Name != name {
+			continue
+		}
+		if err := yaml.UnmarshalStrict([]byte(part), into); err != nil {
+			t.Fatalf("%s %s: %v", kind, name, err)
+		}
+		found++
 	}
-	if err := yaml.UnmarshalStrict([]byte(parts[n]), into); err != nil {
-		t.Fatalf("%s, document %d: %v", file, n, err)
+	if found != 1 {
+		t.Fatalf("the chart has %d objects of kind %s with the name %s", found, kind, name)
 	}
 }
 
@@ -114,7 +125,7 @@ func at(address string, c *admissionregistrationv1.WebhookClientConfig, bundle [
 func injection(t testing.TB, client kubernetes.Interface, s *hooks, bundle []byte, change ...func(*admissionregistrationv1.MutatingWebhook)) {
 	t.Helper()
 	c := &admissionregistrationv1.MutatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 0, c)
+	installed(t, "MutatingWebhookConfiguration", "heddle-injector", c)
 	for i := range c.Webhooks {
 		at(s.address, &c.Webhooks[i].ClientConfig, bundle)
 		for _, f := range change {
@@ -136,7 +147,7 @@ func injection(t testing.TB, client kubernetes.Interface, s *hooks, bundle []byt
 func judging(t testing.TB, client kubernetes.Interface, s *hooks, bundle []byte, change ...func(*admissionregistrationv1.ValidatingWebhook)) {
 	t.Helper()
 	c := &admissionregistrationv1.ValidatingWebhookConfiguration{}
-	document(t, "webhooks.yaml", 1, c)
+	installed(t, "ValidatingWebhookConfiguration", "heddle-policy", c)
 	for i := range c.Webhooks {
 		at(s.address, &c.Webhooks[i].ClientConfig, bundle)
 		for _, f := range change {

@@ -23,8 +23,8 @@ const writer = "system:serviceaccount:heddle-system:heddle"
 func held(t testing.TB, client kubernetes.Interface) {
 	t.Helper()
 	p, b := &admissionregistrationv1.ValidatingAdmissionPolicy{}, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
-	document(t, "status-writer.yaml", 0, p)
-	document(t, "status-writer.yaml", 1, b)
+	installed(t, "ValidatingAdmissionPolicy", "heddle-status-writer", p)
+	installed(t, "ValidatingAdmissionPolicyBinding", "heddle-status-writer", b)
 	policies, bindings := client.AdmissionregistrationV1().ValidatingAdmissionPolicies(), client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
 	if _, err := policies.Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

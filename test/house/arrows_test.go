@@ -31,6 +31,7 @@ func arrows() []arrow {
 		{"controlplane/operator", nil},
 		{"controlplane/api", []string{"buildinfo", "controlplane/operator"}},
 		{"controlplane/reach", []string{"controlplane/api", "controlplane/operator", "identity"}},
+		{"deploy", nil},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
@@ -53,7 +54,7 @@ func arrows() []arrow {
 		{"cmd/heddle-sidecar", []string{"buildinfo", "sidecar", "sidecar/envoy", "identity", "identity/client", "injector/bootstrap", "controlplane/operator"}},
 		{"local", []string{"*"}},
 		{"demo", []string{"*"}},
-		{"cmd/heddle", []string{"admission", "buildinfo", "check", "check/gather", "controlplane", "controlplane/api", "controlplane/operator", "controlplane/reach", "demo", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
+		{"cmd/heddle", []string{"admission", "buildinfo", "check", "check/gather", "controlplane", "controlplane/api", "controlplane/operator", "controlplane/reach", "demo", "deploy", "identity", "identity/keep", "identity/service", "injector", "injector/manifest", "local", "policy", "kube", "sidecar/envoy"}},
 	}
 }
 
