@@ -6,4 +6,5 @@
 //	town_test.go    the control plane, and those who ask it
 //	cluster_test.go what there is in the cluster: accounts, pods, webhook configurations, and what the kubelet mounts
 //	roles_test.go   the tests
+//	restarts_test.go and the roles as processes that are killed; chart_test.go holds the chart to the same rights
 package roles
