@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,5 +43,21 @@ func TestTheStateOfAFolderIsInTheUsersStateFolderUnderItsOwnName(t *testing.T) {
 	f.state = t.TempDir()
 	if got, err := f.stateFolder(); err != nil || got != f.state {
 		t.Errorf("without a home, with --state: %s, %v", got, err)
+	}
+}
+
+func TestARoleIsForAClusterAndForOneThatThereIs(t *testing.T) {
+	for want, args := range map[string][]string{
+		"--role signer is for a cluster; with --manifests one process does all": {"serve", "--role", "signer", "--manifests", t.TempDir()},
+		"--role server is for a cluster; with --manifests one process does all": {"serve", "--role", "server", "--manifests", t.TempDir()},
+		"server, signer": {"serve", "--role", "both"},
+	} {
+		c := rootCommand()
+		c.SetArgs(args)
+		c.SetOut(io.Discard)
+		c.SetErr(io.Discard)
+		if err := c.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q in it", args, err, want)
+		}
 	}
 }

@@ -2,8 +2,10 @@
 // read the CA, and the server, which gets its identity from it. Each has a ServiceAccount with the rights of rights.go, and
 // no others.
 //
-//	rights.go       what each role may do, which is what the chart must grant
-//	town_test.go    the control plane, and those who ask it
-//	cluster_test.go what there is in the cluster: accounts, pods, webhook configurations, and what the kubelet mounts
-//	roles_test.go   the tests
+//	rights.go         what each role may do
+//	cluster_test.go   what there is in the cluster: accounts, pods, webhook configurations, and what the kubelet mounts
+//	town_test.go      the control plane, and those who ask it
+//	roles_test.go     identities, configuration, rotations, refusals
+//	restarts_test.go  both roles as processes that are killed
+//	chart_test.go     the chart grants the same rights
 package roles

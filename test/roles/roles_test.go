@@ -82,7 +82,7 @@ func (w *town) waitTrusted() (all map[string][]byte) {
 // The long way of a rotation, with everybody watching: no call of the API server fails, and no sidecar is turned away.
 func TestARotationCompletesAcrossServersAndNobodyIsTurnedAway(t *testing.T) {
 	w := newTown(t)
-	w.serveSigner(brief{leaf: 10 * time.Second, token: time.Second, skew: time.Second})
+	w.serveSigner(brief{leaf: 30 * time.Second, token: time.Second, skew: time.Second})
 	w.serveServer("heddle-1", 15010, w.serverPod)
 	w.serveServer("heddle-2", 16010, w.pod(w.system, "heddle-2", controlplane.ServerAccount, nil))
 	w.waitReady(15014)
@@ -99,7 +99,7 @@ func TestARotationCompletesAcrossServersAndNobodyIsTurnedAway(t *testing.T) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	var last progress
-	for end := time.Now().Add(5 * time.Minute); last.Phase != identity.Steady || last.Signer == at.Signer; <-tick.C {
+	for end := time.Now().Add(10 * time.Minute); last.Phase != identity.Steady || last.Signer == at.Signer; <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("the rotation stands at %+v", last)
 		}

@@ -49,7 +49,8 @@ var api = kubetest.New()
 
 func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
 
-const patience = time.Minute
+// patience is ample: a test that succeeds waits for seconds.
+const patience = 3 * time.Minute
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
@@ -281,7 +282,7 @@ func (w *town) call(port uint16, anchors []byte) (string, error) {
 	if !roots.AppendCertsFromPEM(anchors) {
 		return "", errors.New("nobody is trusted")
 	}
-	c := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	c := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: controlplane.ServingNames(w.system)[0]},
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "tcp", w.address(port))
