@@ -2,8 +2,11 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"net"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,6 +35,7 @@ type replica struct {
 	*controlplane.Plane
 	*controlplane.Webhooks
 	elector *leader.Elector
+	away    *atomic.Bool // the API server does not answer its election any more, as if its node had lost the network
 	stop    func()
 }
 
@@ -49,11 +53,11 @@ func run(t testing.TB, name, leases string) *replica {
 		t.Fatal(err)
 	}
 	own, _ := clientOf(t, writer)
-	r := &replica{Plane: controlplane.New(controlplane.Options{Source: cluster, Door: controlplane.Door{Listener: l, TLS: certs.New(t).Server()}, Log: log})}
+	r := &replica{away: &atomic.Bool{}, Plane: controlplane.New(controlplane.Options{Source: cluster, Door: controlplane.Door{Listener: l, TLS: certs.New(t).Server()}, Log: log})}
 	r.Webhooks = controlplane.NewWebhooks(r.Plane, controlplane.WebhookOptions{
 		Client: own, Injector: sidecars(t),
 	})
-	r.elector, err = leader.New(leader.Options{Leases: api.Client(t).CoordinationV1(), Namespace: leases, Name: leader.Writer, Identity: name, Log: log})
+	r.elector, err = leader.New(leader.Options{Leases: leasesUnless(t, r.away).CoordinationV1(), Namespace: leases, Name: leader.Writer, Identity: name, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,6 +80,25 @@ func run(t testing.TB, name, leases string) *replica {
 		return err == nil
 	})
 	return r
+}
+
+// leasesUnless gives a client that gets no answer while away is set.
+func leasesUnless(t testing.TB, away *atomic.Bool) kubernetes.Interface {
+	t.Helper()
+	config := api.Config(t)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if away.Load() {
+				return nil, errors.New("the network is gone")
+			}
+			return next.RoundTrip(r)
+		})
+	})
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // aPolicy is a policy ConfigMap with one document.

@@ -86,30 +86,40 @@ func TestAPolicyIsToldWhatBecameOfIt(t *testing.T) {
 	})
 }
 
-func TestWhenTheLeaderEndsAnotherReplicaWritesStatus(t *testing.T) {
-	client := api.Client(t)
-	home(t, client)
-	grant(t, client, rights(t)...)
-	leases, ns := api.Namespace(t), api.Namespace(t)
-	a, b := run(t, "replica-a", leases), run(t, "replica-b", leases)
-	eventually(t, "one leads", func() bool { return a.elector.Holds() != b.elector.Holds() })
-	first, second := a, b
-	if b.elector.Holds() {
-		first, second = b, a
-	}
-	if err := put(t.Context(), client, ns, aPolicy("catalog", broken)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "it has a status", func() bool { return accepted(stored(t, client, ns, "catalog")) == "false" })
-	before := stored(t, client, ns, "catalog").ResourceVersion
-	first.stop()
-	eventually(t, "the other leads", second.elector.Holds)
-	if err := put(t.Context(), client, ns, aPolicy("other", good)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the other writes", func() bool { return accepted(stored(t, client, ns, "other")) == "true" })
-	if now := stored(t, client, ns, "catalog").ResourceVersion; now != before {
-		t.Errorf("what was right already is written again: version %s became %s", before, now)
+func TestWhenTheLeaderIsGoneAnotherReplicaWritesStatus(t *testing.T) {
+	for how, end := range map[string]func(*replica){
+		"it ends":       func(r *replica) { r.stop() },
+		"it is cut off": func(r *replica) { r.away.Store(true) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			client := api.Client(t)
+			home(t, client)
+			grant(t, client, rights(t)...)
+			leases, ns := api.Namespace(t), api.Namespace(t)
+			a, b := run(t, "replica-a", leases), run(t, "replica-b", leases)
+			eventually(t, "one leads", func() bool { return a.elector.Holds() != b.elector.Holds() })
+			first, second := a, b
+			if b.elector.Holds() {
+				first, second = b, a
+			}
+			if err := put(t.Context(), client, ns, aPolicy("catalog", broken)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it has a status", func() bool { return accepted(stored(t, client, ns, "catalog")) == "false" })
+			before := stored(t, client, ns, "catalog").ResourceVersion
+			end(first)
+			eventually(t, "the other leads", second.elector.Holds)
+			if first.elector.Holds() {
+				t.Error("both lead")
+			}
+			if err := put(t.Context(), client, ns, aPolicy("other", good)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the other writes", func() bool { return accepted(stored(t, client, ns, "other")) == "true" })
+			if now := stored(t, client, ns, "catalog").ResourceVersion; now != before {
+				t.Errorf("what was right already is written again: version %s became %s", before, now)
+			}
+		})
 	}
 }
 
