@@ -34,6 +34,7 @@ soak: ## 200 requests a second for a minute, leaves of 10 s, a new root in the m
 # Without root and Linux this fails, rather than passing with nothing run; KUBECONFIG=... uses a cluster that is there.
 .PHONY: e2e
 e2e: ## real pods on a real Kubernetes, which it starts (root, Linux), or KUBECONFIG=... (RUN=TestName for some)
+	@[ "$$(uname -s)" = Linux ] || { echo "make e2e: this builds and runs on Linux only, also with KUBECONFIG"; exit 1; }
 	$(if $(KUBECONFIG),,$(GO) run ./test/cluster/ctl prepare)
 	$(GO) test -tags e2e -count 1 -v -timeout 40m -p 1 $(if $(RUN),-run '$(RUN)' ./test/e2e,./test/e2e $(if $(KUBECONFIG),,./test/cluster))
 

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -51,5 +52,51 @@ func TestAJobCompletes(t *testing.T) {
 	ns.wait("job/once", "condition=Complete")
 	if got := ns.kubectl("logs", "job/once"); strings.TrimSpace(got) != "done" {
 		t.Errorf("the Job's log is %q, want done", got)
+	}
+}
+
+func TestAJobCompletesBesideASidecarThatNeverEnds(t *testing.T) {
+	t.Parallel()
+	ns := env.namespace(t)
+	ns.apply("testdata/sidecar-job.yaml")
+	ns.wait("job/beside", "condition=Complete")
+	if got := ns.kubectl("logs", "job/beside", "--container=app"); strings.TrimSpace(got) != "beside" {
+		t.Errorf("the Job's app has from its sidecar %q, want beside", got)
+	}
+}
+
+func TestPodSecurityRefusesWhatItsNamespaceForbids(t *testing.T) {
+	t.Parallel()
+	ns := env.namespace(t, "pod-security.kubernetes.io/enforce=restricted")
+	if out, err := ns.try("apply", "-f", "testdata/ubuntu.yaml"); err == nil || !strings.Contains(err.Error(), `violates PodSecurity "restricted`) {
+		t.Errorf("a pod that runs as root got into a restricted namespace: %s, %v", out, err)
+	}
+}
+
+func TestEachProtocolPassesBetweenPods(t *testing.T) {
+	t.Parallel()
+	ns := env.namespace(t)
+	ns.apply("testdata/protocols.yaml")
+	ns.wait("pod/servers", "condition=Ready")
+	ns.wait("pod/client", "condition=Ready")
+	for _, load := range [][]string{
+		{"--url=http://servers", "--want=hi"},
+		{"--url=http://servers", "--want=hi", "--protocol=http2"},
+		{"--url=grpc://servers:9001"},
+		{"--url=tcp://servers:9000"},
+	} {
+		// The Service comes to the node a moment after its pods are ready.
+		ns.eventually(func() error {
+			r, err := ns.load("client", append(load, "--rate=20", "--for=1s")...)
+			if err == nil && (r.Sent == 0 || r.Failed > 0) {
+				err = fmt.Errorf("%v: %+v", load, r)
+			}
+			return err
+		})
+	}
+	for _, protocol := range []string{"udp", "tcp"} {
+		if got := ns.exec("client", "/testapp", "resolve", "--name=servers."+ns.name+".svc.cluster.local.", "--protocol="+protocol); !strings.Contains(got, `"10.`) {
+			t.Errorf("DNS over %s says %s", protocol, got)
+		}
 	}
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -133,4 +134,49 @@ func (n *namespace) wait(what, until string) {
 func (n *namespace) exec(pod string, command ...string) string {
 	n.t.Helper()
 	return n.kubectl(append([]string{"exec", pod, "--"}, command...)...)
+}
+
+// report is what the load client of the tests' image says.
+type report struct {
+	Sent     int            `json:"sent"`
+	OK       int            `json:"ok"`
+	Failed   int            `json:"failed"`
+	Failures map[string]int `json:"failures"` // by reason
+	Seconds  float64        `json:"seconds"`
+	P50      float64        `json:"p50ms"`
+	P99      float64        `json:"p99ms"`
+	Max      float64        `json:"maxms"`
+}
+
+// load runs the load client in a pod of the tests' image until it ends by itself: give it --for.
+func (n *namespace) load(pod string, args ...string) (r report, err error) {
+	n.t.Helper()
+	out, err := n.try(append([]string{"exec", pod, "--", "/testapp", "load"}, args...)...)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		return r, fmt.Errorf("read what the load client says, %q: %w", out, err)
+	}
+	return r, nil
+}
+
+// eventually tries something until it succeeds.
+func (n *namespace) eventually(try func() error) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			n.t.Fatalf("not within %v: %v", patience, err)
+		case <-tick.C:
+		}
+	}
 }
