@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,5 +49,23 @@ func TestInitWithoutNetAdminNamesWhatIsMissing(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err == nil || cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "CAP_NET_ADMIN") || !strings.Contains(string(out), "capabilities.add: [NET_ADMIN]") {
 		t.Errorf("%v: %s\nwant exit code 1, and what is missing", err, out)
+	}
+}
+
+func TestWhatInjectionSetsIsReadOrRefused(t *testing.T) {
+	args := []string{"--namespace", "shop", "--service-account", "web", "--pod", "web-1", "--signer", "h:1", "--control-plane", "h:2",
+		"--bundle", "b", "--token-file", "t", "--no-envoy", "--ready", "127.0.0.1:0", "--dir", filepath.Join(t.TempDir(), "d")}
+	for variables, want := range map[[2]string]string{
+		{"HEDDLE_PROBES", "{"}:           "HEDDLE_PROBES: read the pod's probes",
+		{"HEDDLE_PROBE_PREFIX", "easy"}:  "prefix of the kubelet's paths: want at least 16",
+		{"HEDDLE_PROBE_PREFIX", "a/b/c"}: "prefix of the kubelet's paths: want at least 16",
+	} {
+		t.Run(variables[0]+"="+variables[1], func(t *testing.T) {
+			t.Setenv(variables[0], variables[1])
+			var out, errs bytes.Buffer
+			if code := run(args, &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+				t.Errorf("exit code %d, %q; want 1 and %q", code, errs.String(), want)
+			}
+		})
 	}
 }

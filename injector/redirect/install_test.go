@@ -263,3 +263,15 @@ func TestTheRulesAreWhatNftLists(t *testing.T) {
 		t.Errorf("by netlink:\n%s\nas written:\n%s", ours, written)
 	}
 }
+
+func TestWithoutIptablesTheErrorSaysThatTheImageHasNone(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	pod := pods.New(t).Pod(t)
+	err := pod.Do(func() error {
+		_, err := redirect.Install(t.Context(), redirect.Options{}, redirect.IPTables)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "no iptables-restore on PATH: this image has no iptables") {
+		t.Errorf("got %v", err)
+	}
+}
