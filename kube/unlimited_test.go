@@ -35,6 +35,8 @@ func TestUnlimitedClientsShareNoConnection(t *testing.T) {
 			}
 		}
 	}
+	mu.Lock()
+	defer mu.Unlock()
 	if len(from) != 2 {
 		t.Errorf("two clients of three requests each came by %d connections: %v", len(from), from)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,11 +93,11 @@ func ask(t *testing.T, base, path string, times int) map[int]int {
 }
 
 func TestWhatARealEnvoyPushesBecomesTheSignalsOfWhatItsCallersMet(t *testing.T) {
-	flaky := 0
+	var flaky atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/flaky":
-			if flaky++; flaky%2 == 1 { // the retry of each succeeds
+			if flaky.Add(1)%2 == 1 { // the retry of each succeeds
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
 		case "/slow":

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -34,8 +35,8 @@ func TestNothingIsSaidToASocketThatAnotherUserCouldHavePutThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := false
-	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true })}
+	var asked atomic.Bool
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Store(true) })}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	if err := os.Chmod(dir, 0o777); err != nil {
@@ -49,7 +50,7 @@ func TestNothingIsSaidToASocketThatAnotherUserCouldHavePutThere(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended
-	if asked {
+	if asked.Load() {
 		t.Error("it was asked all the same")
 	}
 }

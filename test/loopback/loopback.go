@@ -44,3 +44,12 @@ func Reserve(t testing.TB) netip.Prefix {
 	t.Fatalf("all loopback networks from 127.%d to 127.%d are taken; the last said: %v", first, last, errs)
 	return netip.Prefix{}
 }
+
+// HasIPv6 says that this machine answers on ::1.
+func HasIPv6() bool {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
+}

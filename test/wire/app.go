@@ -67,6 +67,15 @@ func startApp(t testing.TB, pod, addr string) *App {
 	return a
 }
 
+// Port is where the application listens.
+func (a *App) Port() string {
+	_, port, err := net.SplitHostPort(a.addr)
+	if err != nil {
+		a.t.Fatalf("app %s: %v", a.Pod, err)
+	}
+	return port
+}
+
 // Behaviour is how an application answers HTTP requests; next is what it would do otherwise.
 type Behaviour func(next http.Handler) http.Handler
 

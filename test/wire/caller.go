@@ -71,8 +71,8 @@ func (c *Caller) at(address string) string {
 	if !c.bind.IsValid() {
 		return address
 	}
-	b, a := c.bind.Addr().As4(), netip.MustParseAddr(address).As4()
-	return netip.AddrFrom4([4]byte{b[0], b[1], a[2], a[3]}).String()
+	b, a := c.bind.Addr().As4(), netip.MustParseAddr(address).As16()
+	return netip.AddrFrom4([4]byte{b[0], b[1], a[14], a[15]}).String()
 }
 
 // Dial opens a TCP connection to service:port, as "db:5432" or "db.shop:5432".

@@ -15,6 +15,6 @@
 // a call to a Service goes to where the caller's sidecar bound that Service's address. The examples' addresses of pods
 // (10.1.x.y) are moved into a loopback network as well.
 //
-// IPv6 is not on the wire here: it has the one loopback address ::1, so pods and listeners could have none of their own,
-// and many a container has not even that; what is translated for it is given to a real Envoy in package translator.
+// IPv6 has the one loopback address ::1, so that one pod of an example may be there, and listeners stand for addresses of
+// either family at loopback addresses of IPv4. A machine without IPv6 has that pod at an address of IPv4.
 package wire

@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/heddle-mesh/heddle/test/loopback"
 )
 
 // manifests is what the harness itself needs of an example: which pods to run, and at which address a Service is.
@@ -41,6 +44,14 @@ func readExample(name string, network netip.Prefix) (*manifests, error) {
 	}
 	b := network.Addr().As4()
 	text := podNetwork.ReplaceAllString(string(raw), fmt.Sprintf("%d.%d.${1}", b[0], b[1]))
+	// IPv6 has one loopback address, so that it is the port that nobody else has. Where there is no IPv6 the pod has IPv4.
+	text = strings.ReplaceAll(text, "26000", strconv.Itoa(26000+int(b[1])))
+	if loopback.HasIPv6() {
+		text = strings.ReplaceAll(text, "fd00:1::1", "::1")
+	} else {
+		text = strings.ReplaceAll(text, "fd00:1::1", fmt.Sprintf("%d.%d.254.1", b[0], b[1]))
+		text = strings.ReplaceAll(text, "addressType: IPv6", "addressType: IPv4")
+	}
 	return parse(text)
 }
 

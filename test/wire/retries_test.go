@@ -115,6 +115,8 @@ func TestRetriesPauseLongerFromTryToTry(t *testing.T) {
 	}
 
 	first, longest := time.Duration(0), time.Duration(0)
+	mu.Lock()
+	defer mu.Unlock()
 	for id, at := range tries {
 		if len(at) != 7 {
 			t.Fatalf("request %s was tried %d times, want 7", id, len(at))
