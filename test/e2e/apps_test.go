@@ -13,6 +13,7 @@ import (
 type town struct{ *namespace }
 
 func TestApplicationsAreReachedAsWithoutTheMesh(t *testing.T) {
+	t.Parallel()
 	env.mesh(t)
 	w := town{env.namespace(t)}
 	w.applyTown("testdata/town.yaml")

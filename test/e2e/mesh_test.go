@@ -23,7 +23,8 @@ type installed struct {
 	ours bool   // the tests have installed it into a cluster that stays
 }
 
-// mesh sees to it that Heddle is installed and works. It stays for the tests to come.
+// mesh sees to it that Heddle is installed and works. It stays for the tests to come. A test that runs in parallel says so
+// before it asks: until then the walk, which does not, may take the mesh away.
 func (e *environment) mesh(t *testing.T) {
 	t.Helper()
 	e.used.Add(1)
@@ -49,6 +50,23 @@ func (e *environment) mesh(t *testing.T) {
 		}
 	}
 }
+
+// noMesh takes away what mesh has installed, for a test that begins without.
+func (e *environment) noMesh(t *testing.T) {
+	t.Helper()
+	shell := newShell(t, repository(t))
+	e.installed.mu.Lock()
+	defer e.installed.mu.Unlock()
+	if !e.installed.ours {
+		return
+	}
+	if out, err := shell.run(t.Context(), removal); err != nil {
+		t.Fatalf("%s: %v\n%s", removal, err, out)
+	}
+	e.installed.ours = false
+}
+
+const removal = "heddle uninstall | kubectl delete --ignore-not-found -f -"
 
 // programs gives a folder with heddle and kubectl in it.
 func (e *environment) programs(t *testing.T) string {
@@ -85,9 +103,8 @@ func (e *environment) leave() error {
 		return nil
 	}
 	shell := &shell{env: shellEnvironment(e.installed.bin)}
-	const command = "heddle uninstall | kubectl delete --ignore-not-found -f -"
-	if out, err := shell.run(context.Background(), command); err != nil {
-		return fmt.Errorf("%s: %w\n%s", command, err, out)
+	if out, err := shell.run(context.Background(), removal); err != nil {
+		return fmt.Errorf("%s: %w\n%s", removal, err, out)
 	}
 	return nil
 }

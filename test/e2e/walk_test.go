@@ -27,6 +27,7 @@ func TestTheFirstWalkGoesAsThePageSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	env.noMesh(t)
 	shell := newShell(t, root)
 	t.Cleanup(shell.leaveNothing)
 	for _, step := range steps {
@@ -100,7 +101,7 @@ func (s *shell) leaveNothing() {
 	if !s.t.Failed() {
 		return
 	}
-	for _, command := range []string{"heddle uninstall | kubectl delete --ignore-not-found -f -", "kubectl delete namespace heddle-test --ignore-not-found --wait=false"} {
+	for _, command := range []string{removal, "kubectl delete namespace heddle-test --ignore-not-found --wait=false"} {
 		if out, err := s.run(context.Background(), command); err != nil {
 			s.t.Errorf("%s: %v\n%s", command, err, out)
 		}

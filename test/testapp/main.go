@@ -6,7 +6,7 @@
 //	testapp udp --listen=:9000                 a UDP server that gives back packets
 //	testapp load --url=http://echo --for=10s   a client that counts, of any of the three
 //	testapp resolve --name=echo --protocol=tcp looks a name up
-//	testapp record --host=10.1.0.7 --until=end gives what passes on the network, until that text does
+//	testapp record --between=10.1.0.7,10.1.0.8 --until=end   gives what passes on the network, until that text does
 //
 // A subcommand is a line in the table below and a file of its own.
 package main

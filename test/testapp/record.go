@@ -9,25 +9,28 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// record gives the frames that pass the interfaces of its pod from or to a host, one after the other, as they are. In a pod
+// record gives the frames that pass the interfaces of its pod between two hosts, one after the other, as they are. In a pod
 // with hostNetwork those are the node's, and so what travels between its pods. It says "recording" on a line of its own when
 // it has begun, and ends with the first frame, of any host, that holds what it is told.
 func record(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("record", flag.ContinueOnError)
-	host := flags.String("host", "", "whose frames: an IP address")
+	hosts := flags.String("between", "", "whose frames: two IP addresses, a comma in between")
 	until := flags.String("until", "", "text that ends the recording")
 	lasts := flags.Duration("for", time.Minute, "how long the text may take; without it this fails")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	address, err := netip.ParseAddr(*host)
-	if err != nil || *until == "" {
-		return fmt.Errorf("record --host=%q --until=%q: want an IP address and a text", *host, *until)
+	one, other, _ := strings.Cut(*hosts, ",")
+	a, errA := netip.ParseAddr(one)
+	b, errB := netip.ParseAddr(other)
+	if errA != nil || errB != nil || *until == "" {
+		return fmt.Errorf("record --between=%q --until=%q: want two IP addresses and a text", *hosts, *until)
 	}
 	ctx, cancel := context.WithTimeout(ctx, *lasts)
 	defer cancel()
@@ -43,10 +46,10 @@ func record(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("set a time limit for reading: %w", err)
 	}
 	fmt.Fprintln(out, "recording")
-	return frames(ctx, fd, address, *until, out)
+	return frames(ctx, fd, [2][]byte{a.AsSlice(), b.AsSlice()}, *until, out)
 }
 
-func frames(ctx context.Context, fd int, host netip.Addr, until string, out io.Writer) error {
+func frames(ctx context.Context, fd int, hosts [2][]byte, until string, out io.Writer) error {
 	frame := make([]byte, 1<<17)
 	for ctx.Err() == nil {
 		n, err := unix.Read(fd, frame)
@@ -60,7 +63,8 @@ func frames(ctx context.Context, fd int, host netip.Addr, until string, out io.W
 			return nil
 		}
 		// Ethernet, and then the longest header that has the addresses.
-		if !bytes.Contains(frame[:min(n, 14+40)], host.AsSlice()) {
+		head := frame[:min(n, 14+40)]
+		if !bytes.Contains(head, hosts[0]) || !bytes.Contains(head, hosts[1]) {
 			continue
 		}
 		if _, err := out.Write(frame[:n]); err != nil {

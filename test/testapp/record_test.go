@@ -21,7 +21,7 @@ func TestARecordingHoldsWhatPassedBeforeItsEnd(t *testing.T) {
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(t.Context(), []string{"record", "--host=127.0.0.1", "--until=over-and-out"}, w)
+		err := run(t.Context(), []string{"record", "--between=127.0.0.1,127.0.0.1", "--until=over-and-out"}, w)
 		w.Close()
 		ended <- err
 	}()
