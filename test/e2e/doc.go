@@ -15,5 +15,10 @@
 //		if got := ns.exec("ubuntu", "curl", "-sS", "http://http-echo"); ...
 //	}
 //
+// One that needs the mesh asks for it, after it has said that it runs in parallel; it is installed once, and stays:
+//
+//	t.Parallel()
+//	env.mesh(t)
+//
 // What the namespace holds, and what happened in it, is printed with a test that fails.
 package e2e
