@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/test/console"
-	"github.com/heddle-mesh/heddle/test/images"
 )
 
 // TestTheFirstWalkGoesAsThePageSays types what docs/getting-started.md says, and wants to see what it shows.
@@ -28,6 +27,7 @@ func TestTheFirstWalkGoesAsThePageSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	env.noMesh(t)
 	shell := newShell(t, root)
 	t.Cleanup(shell.leaveNothing)
 	for _, step := range steps {
@@ -46,17 +46,12 @@ type shell struct {
 
 func newShell(t *testing.T, root string) *shell {
 	t.Helper()
-	heddle, err := images.Program(t.Context(), "cmd/heddle")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	for name, path := range map[string]string{"heddle": heddle, "kubectl": env.kubectl} {
-		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return &shell{t, root, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+env.kubeconfig, "NO_COLOR=1")}
+	return &shell{t, root, shellEnvironment(env.programs(t))}
+}
+
+// shellEnvironment is that of somebody with the programs of a folder and the tests' cluster.
+func shellEnvironment(bin string) []string {
+	return append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+env.kubeconfig, "NO_COLOR=1")
 }
 
 // do types a command. Of one whose output nobody describes, only success counts.
@@ -106,7 +101,7 @@ func (s *shell) leaveNothing() {
 	if !s.t.Failed() {
 		return
 	}
-	for _, command := range []string{"heddle uninstall | kubectl delete --ignore-not-found -f -", "kubectl delete namespace heddle-test --ignore-not-found --wait=false"} {
+	for _, command := range []string{removal, "kubectl delete namespace heddle-test --ignore-not-found --wait=false"} {
 		if out, err := s.run(context.Background(), command); err != nil {
 			s.t.Errorf("%s: %v\n%s", command, err, out)
 		}

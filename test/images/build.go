@@ -128,7 +128,14 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 		image.User = heddleUser
 		return image, err
 	case TestApp:
-		return b.static(ctx, name, "test/testapp")
+		image, err := b.static(ctx, name, "test/testapp")
+		if err != nil {
+			return image, err
+		}
+		// An application with an identity of its own is run by its command, /spiffe-app.
+		program, err := b.compile(ctx, "examples/spiffe-app")
+		image.Layers = append(image.Layers, Layer{{Path: "/spiffe-app", Source: program}})
+		return image, err
 	case Proxy:
 		return b.proxy(ctx)
 	case Ubuntu:

@@ -3,8 +3,10 @@
 //	testapp -listen=:80 --text=Hello           an HTTP server that always says the same, as hashicorp/http-echo does
 //	testapp tcp --listen=:9000 --greeting=hi   a TCP server that gives back lines
 //	testapp grpc --listen=:9001                a gRPC server
+//	testapp udp --listen=:9000                 a UDP server that gives back packets
 //	testapp load --url=http://echo --for=10s   a client that counts, of any of the three
 //	testapp resolve --name=echo --protocol=tcp looks a name up
+//	testapp record --between=10.1.0.7,10.1.0.8 --until=end   gives what passes on the network, until that text does
 //
 // A subcommand is a line in the table below and a file of its own.
 package main
@@ -31,8 +33,10 @@ func commands() []command {
 		{"echo", echo},
 		{"tcp", tcp},
 		{"grpc", grpcServer},
+		{"udp", udp},
 		{"load", load},
 		{"resolve", resolve},
+		{"record", record},
 	}
 }
 

@@ -139,7 +139,25 @@ func TestAServerWithAGreetingSpeaksFirst(t *testing.T) {
 
 func TestAnUnknownCommandNamesThoseThatThereAre(t *testing.T) {
 	err := run(t.Context(), []string{"lod"}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "echo, tcp, grpc, load, resolve") {
+	if err == nil || !strings.Contains(err.Error(), "echo, tcp, grpc, udp, load, resolve, record") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAUDPServerSaysWhoSentAPacket(t *testing.T) {
+	conn, err := net.Dial("udp", serve(t, "udp", "--listen=127.0.0.1:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "hi"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	if n, err := conn.Read(b); err != nil || string(b[:n]) != "127.0.0.1: hi" {
+		t.Errorf("got %q, %v", b[:n], err)
 	}
 }
