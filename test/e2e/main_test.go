@@ -30,6 +30,7 @@ type environment struct {
 	config     *rest.Config
 	client     kubernetes.Interface
 	used       atomic.Int64 // by how many tests
+	installed  installed
 }
 
 func TestMain(m *testing.M) { os.Exit(runAll(m)) }
@@ -53,6 +54,10 @@ func runAll(m *testing.M) (code int) {
 		os.Exit(130)
 	})
 	code = m.Run()
+	if err := env.leave(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
 	if !stopWatching() {
 		<-interrupted // which ends the process
 	}

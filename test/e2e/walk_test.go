@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/test/console"
-	"github.com/heddle-mesh/heddle/test/images"
 )
 
 // TestTheFirstWalkGoesAsThePageSays types what docs/getting-started.md says, and wants to see what it shows.
@@ -46,17 +45,12 @@ type shell struct {
 
 func newShell(t *testing.T, root string) *shell {
 	t.Helper()
-	heddle, err := images.Program(t.Context(), "cmd/heddle")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := t.TempDir()
-	for name, path := range map[string]string{"heddle": heddle, "kubectl": env.kubectl} {
-		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return &shell{t, root, append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+env.kubeconfig, "NO_COLOR=1")}
+	return &shell{t, root, shellEnvironment(env.programs(t))}
+}
+
+// shellEnvironment is that of somebody with the programs of a folder and the tests' cluster.
+func shellEnvironment(bin string) []string {
+	return append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "KUBECONFIG="+env.kubeconfig, "NO_COLOR=1")
 }
 
 // do types a command. Of one whose output nobody describes, only success counts.

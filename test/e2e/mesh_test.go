@@ -1,0 +1,93 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heddle-mesh/heddle/test/images"
+)
+
+// installed is the mesh that tests share. The first walk takes it away, so whoever needs it asks each time.
+type installed struct {
+	mu   sync.Mutex
+	bin  string // folder with heddle and kubectl in it; empty: not made yet
+	ours bool   // the tests have installed it into a cluster that stays
+}
+
+// mesh sees to it that Heddle is installed and works. It stays for the tests to come.
+func (e *environment) mesh(t *testing.T) {
+	t.Helper()
+	e.used.Add(1)
+	shell := newShell(t, repository(t))
+	e.installed.mu.Lock()
+	defer e.installed.mu.Unlock()
+	_, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), "heddle", metav1.GetOptions{})
+	if err == nil {
+		return
+	}
+	if !apierrors.IsNotFound(err) {
+		t.Fatalf("look whether the mesh is installed: %v", err)
+	}
+	e.installed.ours = true
+	for _, command := range []string{
+		// An uninstallation before this one may still be going on.
+		"kubectl wait --for=delete namespace/heddle-system --timeout=2m",
+		"heddle install --version test | kubectl apply -f -",
+		"heddle check --wait 3m",
+	} {
+		if out, err := shell.run(t.Context(), command); err != nil {
+			t.Fatalf("%s: %v\n%s%s", command, err, out, shell.describe())
+		}
+	}
+}
+
+// programs gives a folder with heddle and kubectl in it.
+func (e *environment) programs(t *testing.T) string {
+	t.Helper()
+	e.installed.mu.Lock()
+	defer e.installed.mu.Unlock()
+	if e.installed.bin != "" {
+		return e.installed.bin
+	}
+	heddle, err := images.Program(t.Context(), "cmd/heddle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := os.MkdirTemp("", "heddle-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{"heddle": heddle, "kubectl": e.kubectl} {
+		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.installed.bin = bin
+	return bin
+}
+
+// leave removes what mesh and programs have made, except the mesh in a cluster that is removed anyway.
+func (e *environment) leave() error {
+	if e.installed.bin == "" {
+		return nil
+	}
+	defer os.RemoveAll(e.installed.bin)
+	if !e.installed.ours || os.Getenv("KUBECONFIG") == "" {
+		return nil
+	}
+	shell := &shell{env: shellEnvironment(e.installed.bin)}
+	const command = "heddle uninstall | kubectl delete --ignore-not-found -f -"
+	if out, err := shell.run(context.Background(), command); err != nil {
+		return fmt.Errorf("%s: %w\n%s", command, err, out)
+	}
+	return nil
+}
