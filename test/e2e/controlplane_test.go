@@ -99,7 +99,8 @@ func (n *namespace) away(deployments ...string) (back func()) {
 	})
 	return func() {
 		for d, count := range replicas {
-			n.scale(d, count)
+			n.kubectl("scale", "deployment", d, "--replicas="+count)
 		}
+		n.rolledOut(deployments...) // which need each other
 	}
 }

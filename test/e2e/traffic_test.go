@@ -49,7 +49,8 @@ func (n *namespace) traffic() *traffic {
 	n.t.Cleanup(stop)
 	factory.StartWithContext(ctx)
 	n.apply("testdata/restarts.yaml")
-	n.rolledOut("server", "client")
+	n.rolledOut("server")
+	n.scale("client", "3")
 	f.began = time.Now()
 	return f
 }
