@@ -1,3 +1,5 @@
+//go:build e2e
+
 package deploy_test
 
 import (
@@ -10,6 +12,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
 
 // snap is a folder like that of the MicroK8s snap, as far as add-ons use it: its kubectl speaks to the tests' API server.
@@ -20,10 +24,11 @@ type snap struct {
 
 func newSnap(t *testing.T) snap {
 	t.Helper()
-	kubectl, err := exec.LookPath("kubectl")
+	programs, err := kubetest.InstallAll(t.Context(), kubetest.InstallOptions{Progress: os.Stderr})
 	if err != nil {
-		t.Fatalf("the add-on is tried with kubectl in the place of MicroK8s's wrapper of it, and there is none: %v; apt-get install kubernetes-client", err)
+		t.Fatal(err)
 	}
+	kubectl := programs.Path("kubectl") // in the place of MicroK8s's wrapper of it
 	addon, err := filepath.Abs("microk8s/addons/heddle")
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// HostPackages are the Debian packages that a cluster needs on the machine.
+// HostPackages are the Debian packages that a cluster, and the tests of redirection, need on the machine.
 func HostPackages() []string {
-	return []string{"runc", "containernetworking-plugins", "nftables", "iproute2"}
+	return []string{"runc", "containernetworking-plugins", "nftables", "iptables", "iproute2"}
 }
 
 // InstallCommand installs them.
@@ -31,7 +31,7 @@ func CheckHost() error {
 			"run this as root, or KUBECONFIG=... uses a cluster that is there")
 	}
 	var missing []string
-	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"}} {
+	for _, need := range [][2]string{{"runc", "runc"}, {"nft", "nftables"}, {"iptables-restore", "iptables"}, {"ip", "iproute2"}, {"nsenter", "util-linux"}, {"unshare", "util-linux"}, {"mount", "mount"}} {
 		if _, err := exec.LookPath(need[0]); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (Debian's %s)", need[0], need[1]))
 		}

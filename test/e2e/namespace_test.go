@@ -146,6 +146,14 @@ type report struct {
 	P50      float64        `json:"p50ms"`
 	P99      float64        `json:"p99ms"`
 	Max      float64        `json:"maxms"`
+	Ends     []streamEnd    `json:"ends"`
+}
+
+// streamEnd is how a TCP stream of the load client ended before the load did.
+type streamEnd struct {
+	Server string    `json:"server"` // as it greeted
+	At     time.Time `json:"at"`
+	Why    string    `json:"why"`
 }
 
 // load runs the load client in a pod of the tests' image until it ends by itself: give it --for.

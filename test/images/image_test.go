@@ -138,3 +138,13 @@ func TestAnUnknownImageIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestProgramsThatMakeBuildsAreOfTheVersionOfTheImages(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "\nVERSION ?= " + Version + "\n"; !strings.Contains(string(makefile), want) {
+		t.Errorf("the Makefile does not say %q", want)
+	}
+}

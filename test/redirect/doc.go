@@ -3,5 +3,5 @@
 // Services at their ClusterIPs, which nothing but the redirection makes an answer of.
 //
 // The facts that a cluster would tell are testdata/town.yaml. What is tested is what a caller meets, and the bytes on the
-// bridge between the pods. It needs root, as test/pods does.
+// bridge between the pods. It needs root, as test/pods does, so it is part of make e2e (build tag e2e).
 package redirect

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,10 +26,13 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	lasts := flags.Duration("for", 0, "for how long (default: until it is told to end)")
 	timeout := flags.Duration("timeout", 10*time.Second, "how long one request may take")
 	want := flags.String("want", "", "what a good answer holds, besides status 200")
+	greeted := flags.Bool("greeted", false, "a tcp server speaks first; what it says is told with the end of each stream")
+	file := flags.String("report", "", "file to write the report into, too: as /dev/termination-log it is in the pod's status")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	call, err := caller(*protocol, *target, *want)
+	stream := &stream{greeted: *greeted}
+	call, err := caller(*protocol, *target, *want, stream)
 	if err != nil {
 		return err
 	}
@@ -39,7 +43,16 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	}
 	t := newTally()
 	send(ctx, *rate, func() { t.one(*timeout, call) })
-	return json.NewEncoder(out).Encode(t.report())
+	r := t.report()
+	r.Ends = stream.ended()
+	line, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if _, err := fmt.Fprintf(out, "%s\n", line); err != nil || *file == "" {
+		return err
+	}
+	return os.WriteFile(*file, line, 0o644)
 }
 
 // send does something at a rate until ctx ends, and waits until all of it is done.
@@ -86,15 +99,16 @@ func (t *tally) one(timeout time.Duration, call func(context.Context) error) {
 	t.ok++
 }
 
-// caller gives what makes one call.
-func caller(protocol, target, want string) (func(context.Context) error, error) {
+// caller gives what makes one call. The stream is for tcp.
+func caller(protocol, target, want string, tcp *stream) (func(context.Context) error, error) {
 	parsed, err := url.Parse(target)
 	if err != nil || parsed.Host == "" {
 		return nil, fmt.Errorf("--url=%q is no URL", target)
 	}
 	switch parsed.Scheme {
 	case "tcp":
-		return (&stream{address: parsed.Host}).call, nil
+		tcp.address = parsed.Host
+		return tcp.call, nil
 	case "grpc":
 		return checker(parsed.Host)
 	case "http":

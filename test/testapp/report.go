@@ -19,6 +19,7 @@ type report struct {
 	P50      float64        `json:"p50ms"`
 	P99      float64        `json:"p99ms"`
 	Max      float64        `json:"maxms"`
+	Ends     []end          `json:"ends,omitempty"` // of TCP streams
 }
 
 func (t *tally) report() report {

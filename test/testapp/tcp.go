@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 )
 
 // tcp is a server that gives back every line. With --greeting it speaks first.
@@ -53,9 +56,19 @@ func answer(conn net.Conn, greeting string) {
 type stream struct {
 	mu      sync.Mutex
 	address string
+	greeted bool // the server speaks first
 	conn    net.Conn
 	reader  *bufio.Reader
 	sent    int
+	server  string // its greeting, if it speaks first
+	ends    []end
+}
+
+// end is how a stream ended of which its client had more to ask.
+type end struct {
+	Server string    `json:"server"` // its greeting
+	At     time.Time `json:"at"`
+	Why    string    `json:"why"`
 }
 
 // call sends a line and waits for it. A broken connection is an error once; the next call makes a new one.
@@ -64,10 +77,18 @@ func (s *stream) call(ctx context.Context) error {
 	defer s.mu.Unlock()
 	err := s.exchange(ctx)
 	if err != nil && s.conn != nil {
+		s.ends = append(s.ends, end{s.server, time.Now(), reason(err)})
 		s.conn.Close()
 		s.conn = nil
 	}
 	return err
+}
+
+// ended gives the ends so far.
+func (s *stream) ended() []end {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ends)
 }
 
 func (s *stream) exchange(ctx context.Context) (err error) {
@@ -76,12 +97,19 @@ func (s *stream) exchange(ctx context.Context) (err error) {
 		if s.conn, err = dialer.DialContext(ctx, "tcp", s.address); err != nil {
 			return err
 		}
-		s.reader = bufio.NewReader(s.conn)
+		s.reader, s.server = bufio.NewReader(s.conn), ""
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := s.conn.SetDeadline(deadline); err != nil {
 			return err
 		}
+	}
+	if s.greeted && s.server == "" {
+		greeting, err := s.reader.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("receive the greeting: %w", err)
+		}
+		s.server = strings.TrimSpace(greeting)
 	}
 	s.sent++
 	line := fmt.Sprintf("line %d\n", s.sent)
