@@ -40,8 +40,6 @@ func (e *environment) mesh(t *testing.T) {
 	}
 	e.installed.ours = true
 	for _, command := range []string{
-		// An uninstallation before this one may still be going on.
-		"kubectl wait --for=delete namespace/heddle-system --timeout=2m",
 		"heddle install --version test | kubectl apply -f -",
 		"heddle check --wait 3m",
 	} {
