@@ -15,8 +15,9 @@ func TestJobsFinishInTheMesh(t *testing.T) {
 	env.mesh(t)
 	t.Parallel()
 	ns := env.namespace(t, "heddle.dev/inject=enabled")
-	ns.apply("testdata/meshed-jobs.yaml")
+	ns.apply("testdata/meshed-server.yaml")
 	ns.wait("pod/server", "condition=Ready")
+	ns.apply("testdata/meshed-jobs.yaml")
 	ns.wait("job/once", "condition=Complete")
 	ns.callsOf("once", "first", "call")
 
