@@ -45,6 +45,12 @@ func golden(t *testing.T, path string) {
 		got = append(got, txtar.File{Name: "out", Data: out}, txtar.File{Name: "report", Data: []byte(lines(reports))})
 		thereAndBack(t, in, out)
 	}
+	hold(t, path, archive, got)
+}
+
+// hold compares what came of a golden file with what stands in it, or writes it anew.
+func hold(t *testing.T, path string, archive *txtar.Archive, got []txtar.File) {
+	t.Helper()
 	if *update {
 		archive.Files = got
 		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,16 +49,7 @@ func TestRenderGolden(t *testing.T) {
 					t.Errorf("twice is not as once: %v\n%s", err, cmp.Diff(string(out), string(again)))
 				}
 			}
-			if *update {
-				archive.Files = got
-				if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(archive.Files, got, cmp.Transformer("text", func(b []byte) string { return string(b) })); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
+			hold(t, path, archive, got)
 		})
 	}
 }
