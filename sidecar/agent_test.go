@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,29 +23,12 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
-
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
 
 func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
-	dir, log := shortDir(t), &lines{}
+	dir, log := shortDir(t), &transcript.Buffer{}
 	e := newEnvoy(t, dir)
 	o := options(t, s, dir)
 	o.Proxy, o.Log = e, zerolog.New(log)
@@ -152,7 +134,7 @@ func (p *idle) Ready(context.Context) error { return nil }
 func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
 	s.SetAway(errors.New("dial tcp 10.0.0.1:15010: connection refused, attempt 1"))
-	o, log, p := options(t, s, shortDir(t)), &lines{}, newIdle()
+	o, log, p := options(t, s, shortDir(t)), &transcript.Buffer{}, newIdle()
 	o.Ready = "unix:" + filepath.Join(filepath.Dir(o.SDS), "ready.sock")
 	o.Log, o.Proxy = zerolog.New(log), p
 	run(t, o)

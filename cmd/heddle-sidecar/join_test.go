@@ -19,6 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/local"
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 const pods = `apiVersion: v1
@@ -72,7 +73,7 @@ func TestASidecarIsStartedByOneCommandThatAsksTheControlPlane(t *testing.T) {
 	t.Setenv("TMPDIR", dir)
 
 	ctx, stop := context.WithCancel(t.Context())
-	said, ended := &output{}, make(chan error, 1)
+	said, ended := &transcript.Buffer{}, make(chan error, 1)
 	go func() {
 		ended <- serve(ctx, []string{"--join", socket, "--pod", "shop/web-1", "--no-envoy", "--workload-api", api}, said, said)
 	}()

@@ -19,7 +19,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -41,6 +40,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/service"
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 func must[T any](v T, err error) T {
@@ -139,24 +139,7 @@ type process struct {
 	*exec.Cmd
 	dir   string
 	token string
-	said  *output
-}
-
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	said  *transcript.Buffer
 }
 
 func (m *mesh) start(t testing.TB, program string, more ...string) *process {
@@ -167,7 +150,7 @@ func (m *mesh) start(t testing.TB, program string, more ...string) *process {
 	if err := os.WriteFile(bundle, must(identity.MarshalBundle(m.ca.Authority.Bundle())), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{dir: dir, said: &output{}, token: m.tokens.Hand(identity.Workload{Namespace: "shop", Account: m.account, Pod: m.pod})}
+	p := &process{dir: dir, said: &transcript.Buffer{}, token: m.tokens.Hand(identity.Workload{Namespace: "shop", Account: m.account, Pod: m.pod})}
 	p.Cmd = exec.Command(program, append([]string{
 		"--namespace", "shop", "--service-account", m.account, "--pod", m.pod, "--signer", m.signer, "--control-plane", m.plane,
 		"--bundle", bundle, "--join-token-file", "/dev/stdin", "--dir", filepath.Join(dir, "private"),

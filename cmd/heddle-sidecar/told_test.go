@@ -10,6 +10,7 @@ import (
 	"github.com/heddle-mesh/heddle/buildinfo"
 	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // What a real Envoy answers is what makes it synced in the eyes of people.
@@ -19,7 +20,7 @@ func TestARealEnvoyIsToldOfAsSyncedWithItsVersions(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Setenv("TMPDIR", dir)
 	ctx, stop := context.WithCancel(t.Context())
-	said, ended := &output{}, make(chan error, 1)
+	said, ended := &transcript.Buffer{}, make(chan error, 1)
 	go func() { ended <- serve(ctx, []string{"--join", socket, "--pod", "shop/web-1"}, said, said) }()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -22,6 +21,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/attest"
 	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -113,38 +113,20 @@ type goneError struct{}
 func (goneError) Error() string     { return "the CA is gone; restore it" }
 func (goneError) ErrorCode() string { return "ca-missing" }
 
-// safeBuffer is a log that a server writes while a test reads it.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // signer is a running server.
 type signer struct {
 	t        testing.TB
 	server   *Server
 	address  string
 	ca       *authorities
-	log      *safeBuffer
+	log      *transcript.Buffer
 	registry *prometheus.Registry
 }
 
 // run serves what with makes on a loopback address until the test ends.
 func run(t testing.TB, with func(Options) *Server, change ...func(*Options)) *signer {
 	t.Helper()
-	s := &signer{t: t, ca: newAuthorities(newRoot(t)), log: &safeBuffer{}, registry: prometheus.NewRegistry()}
+	s := &signer{t: t, ca: newAuthorities(newRoot(t)), log: &transcript.Buffer{}, registry: prometheus.NewRegistry()}
 	o := Options{ID: signerID(t), Authorities: s.ca, Registry: s.registry, Log: zerolog.New(s.log)}
 	for _, c := range change {
 		c(&o)

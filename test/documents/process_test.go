@@ -6,40 +6,24 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // process is a command that runs until it is ended.
 type process struct {
 	command
 	cmd   *exec.Cmd
-	out   *output
+	out   *transcript.Buffer
 	ended chan error
-}
-
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 func start(t *testing.T, dir string, c command) *process {
 	t.Helper()
-	p := &process{c, c.in(t.Context(), dir), &output{}, make(chan error, 1)} // t's context ends it if the test fails
+	p := &process{c, c.in(t.Context(), dir), &transcript.Buffer{}, make(chan error, 1)} // t's context ends it if the test fails
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/hold"
 	"github.com/heddle-mesh/heddle/kube/webhooks"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
@@ -111,7 +112,7 @@ func (w *town) process(name string, args ...string) (kill func()) {
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+w.dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	lines := &transcript{}
+	lines := &transcript.Buffer{}
 	cmd.Stdout, cmd.Stderr = io.Discard, lines
 	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {

@@ -22,7 +22,6 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"google.golang.org/grpc"
@@ -118,7 +117,7 @@ func (w *town) serveSigner(b brief) (stop func()) {
 	c := clientOf(w.t, w.signer)
 	return background(w.t, "signer", controlplane.SignerRole{
 		Signer: controlplane.SignerOptions{
-			TrustDomain: trustDomain(), Namespace: w.system, Lifetime: b.leaf, TokenLife: b.token, Skew: b.skew, Log: w.log("signer"),
+			TrustDomain: trustDomain(), Namespace: w.system, Lifetime: b.leaf, TokenLife: b.token, Skew: b.skew, Log: w.scan.Log("signer"),
 		},
 		Cluster: controlplane.ClusterOptions{Client: c, Identity: "signer-1"},
 		Address: w.address(15012), Operator: filepath.Join(w.dir, "signer.sock"), Listen: w.address(15013),
@@ -128,14 +127,14 @@ func (w *town) serveSigner(b brief) (stop func()) {
 // serveServer runs a server in this process.
 func (w *town) serveServer(name string, port uint16, p *corev1.Pod) (stop func()) {
 	w.t.Helper()
-	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: w.server, Log: w.log(name)})
+	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: w.server, Log: w.scan.Log(name)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: controlplane.Options{
 			Source: cluster, LastGood: cluster.Revisions(), Listen: w.address(port + 4), Namespace: w.system, TrustDomain: trustDomain(),
-			Status: cluster.Status, Log: w.log(name),
+			Status: cluster.Status, Log: w.scan.Log(name),
 		},
 		Client: clientOf(w.t, w.server), Identity: name, Sidecars: w.address(port), Signer: w.address(15012),
 		TokenFile: w.token(p), BundleFile: w.bundleFile(), Webhooks: w.address(port + 7),
@@ -154,36 +153,6 @@ func clientOf(t testing.TB, config *rest.Config) kubernetes.Interface {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// log gives a logger whose lines are looked through for secrets.
-func (w *town) log(who string) zerolog.Logger {
-	lines := &transcript{}
-	w.t.Cleanup(func() {
-		text := lines.String()
-		w.scan.Look("the log of "+who, []byte(text))
-		if w.t.Failed() {
-			w.t.Logf("log of %s:\n%s", who, text)
-		}
-	})
-	return zerolog.New(zerolog.ConsoleWriter{Out: lines, NoColor: true, TimeFormat: "15:04:05.000"}).With().Timestamp().Logger()
-}
-
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *transcript) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *transcript) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
 }
 
 // background runs f until the function that it gives is called, or the test ends.
@@ -232,7 +201,7 @@ func (w *town) waitReady(port uint16) {
 func (w *town) agent(p *corev1.Pod) *hold.Holder {
 	w.t.Helper()
 	h, err := hold.New(hold.Options{
-		ID: w.id(p.Namespace, p.Spec.ServiceAccountName), BundleFile: w.bundleFile(), TokenFile: w.token(p), Log: w.log(p.Name),
+		ID: w.id(p.Namespace, p.Spec.ServiceAccountName), BundleFile: w.bundleFile(), TokenFile: w.token(p), Log: w.scan.Log(p.Name),
 		Connect: func(t hold.Trust) hold.Signer {
 			return client.New(client.Options{
 				Address: w.address(15012), Signer: w.id(w.system, controlplane.SignerAccount), Bundle: t.Bundle, Certificate: t.Certificate,

@@ -8,12 +8,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
+
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // patience is how long an Envoy may take to tell all that it has.
@@ -21,32 +22,15 @@ const patience = 30 * time.Second
 
 // Log gives a logger whose lines are shown only if the test fails, and which must not have a secret in them.
 func (s *Scan) Log(who string) zerolog.Logger {
-	w := &writer{}
+	w := &transcript.Buffer{}
 	s.t.Cleanup(func() {
-		text := w.bytes()
-		s.Look("the log of "+who, text)
+		text := w.String()
+		s.Look("the log of "+who, []byte(text))
 		if s.t.Failed() {
 			s.t.Logf("log of %s:\n%s", who, text)
 		}
 	})
 	return zerolog.New(zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "15:04:05.000"}).With().Timestamp().Logger()
-}
-
-type writer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (w *writer) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.text.Write(p)
-}
-
-func (w *writer) bytes() []byte {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return bytes.Clone(w.text.Bytes())
 }
 
 // Envoy is one that runs, with its certificate.
