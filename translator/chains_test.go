@@ -1,11 +1,11 @@
 package translator
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -70,6 +70,23 @@ func narrow(all []*listenerv3.FilterChain, exact, any func(*listenerv3.FilterCha
 	return nil
 }
 
+// receive finds the chain that a connection to a redirected pod gets in the end: a caller that is handed over arrives
+// again, at a listener that does not look for HTTP.
+func receive(t *testing.T, r Resources, first, then arrival) *listenerv3.FilterChain {
+	t.Helper()
+	c := pick(r.Listeners[0], first)
+	if !strings.Contains(c.GetName(), "|late") {
+		return c
+	}
+	if len(r.Listeners) != 2 || r.Listeners[1].Name != inboundLate || r.Clusters[len(r.Clusters)-1].Name != inboundLate {
+		t.Fatalf("%v is handed over, and nobody takes it", first)
+	}
+	if then.transport == plainTransport {
+		then.alpns = nil
+	}
+	return pick(r.Listeners[1], then)
+}
+
 // arrivals are connections of every kind, by what they are.
 func arrivals(port uint32) map[string]arrival {
 	return map[string]arrival{
@@ -102,8 +119,7 @@ func TestNothingButMutualTLSReachesAStrictPort(t *testing.T) {
 			}
 			for _, port := range ports {
 				for what, a := range arrivals(port) {
-					l := Inbound(chainsOf(p, model.MTLSStrict), capture).Listeners[0]
-					c := pick(l, a)
+					c := receive(t, Inbound(chainsOf(p, model.MTLSStrict), capture), a, a)
 					var got tlsv3.DownstreamTlsContext
 					if c.GetTransportSocket() == nil || c.TransportSocket.GetTypedConfig().UnmarshalTo(&got) != nil || !got.RequireClientCertificate.GetValue() {
 						t.Errorf("port %d, %s: %s goes to chain %q", port, p, what, c.GetName())
@@ -132,12 +148,12 @@ func TestAPermissivePortHasAChainForWhateverArrives(t *testing.T) {
 	} {
 		w := chainsOf(p, model.MTLSPermissive)
 		bound := Inbound(w, Capture{Bind: netip.MustParsePrefix("127.65.0.0/16"), App: netip.MustParseAddr("127.66.0.1")}).Listeners[0]
-		redirected := Inbound(w, Capture{}).Listeners[0]
+		redirected := Inbound(w, Capture{})
 		for what, a := range arrivals(8080) {
 			if got := pick(bound, a).GetName(); got != wants[what] {
 				t.Errorf("%s: %s goes to %q, want %q", p, what, got, wants[what])
 			}
-			if got := pick(redirected, a).GetName(); got != "in|8080|"+wants[what] {
+			if got := receive(t, redirected, a, a).GetName(); got != "in|8080|"+wants[what] {
 				t.Errorf("%s, redirected: %s goes to %q, want %q", p, what, got, wants[what])
 			}
 		}
@@ -146,22 +162,53 @@ func TestAPermissivePortHasAChainForWhateverArrives(t *testing.T) {
 			if strings.HasPrefix(what, "the mesh's") {
 				want = "in|any|mtls-tcp"
 			}
-			if got := pick(redirected, a).GetName(); got != want {
+			if got := pick(redirected.Listeners[0], a).GetName(); got != want {
 				t.Errorf("%s, a port that nobody declared: %s goes to %q, want %q", p, what, got, want)
 			}
 		}
 	}
 }
 
+// Who has said nothing in time looks like one who sends other bytes.
+func TestACallerThatIsLateIsTakenForWhatItIsWhereClientsSpeakFirst(t *testing.T) {
+	for _, port := range []model.InboundPort{
+		{Protocol: model.HTTP, MTLS: model.MTLSPermissive}, {Protocol: model.HTTP2, MTLS: model.MTLSPermissive}, {Protocol: model.GRPC, MTLS: model.MTLSPermissive},
+		{Protocol: model.Detect, MTLS: model.MTLSStrict}, {Protocol: model.HTTP, MTLS: model.MTLSStrict}, {Protocol: model.TCP, MTLS: model.MTLSStrict},
+	} {
+		r := Inbound(chainsOf(port.Protocol, port.MTLS), Capture{})
+		for what, a := range arrivals(8080) {
+			late := arrival{port: 8080, transport: plainTransport}
+			inTime, got := proto.CloneOf(receive(t, r, a, a)), proto.CloneOf(receive(t, r, late, a))
+			inTime.FilterChainMatch, got.FilterChainMatch = nil, nil // that leads there
+			if !proto.Equal(inTime, got) {
+				t.Errorf("%v %v: %s goes to %v, and to %v when it is late", port.MTLS, port.Protocol, what, inTime, got)
+			}
+		}
+	}
+}
+
+func TestOnlyWhoNeedNotProveAnythingMaySayNothingForEver(t *testing.T) {
+	for m, want := range map[model.MTLS]time.Duration{model.MTLSPermissive: 0, model.MTLSStrict: handshakeTimeout} {
+		port := map[model.MTLS]model.Protocol{model.MTLSPermissive: model.HTTP, model.MTLSStrict: model.Detect}[m]
+		l := Inbound(chainsOf(port, m), Capture{}).Listeners[1]
+		if got := l.ListenerFiltersTimeout.AsDuration(); got != want || l.ContinueOnListenerFiltersTimeout {
+			t.Errorf("%v: the listener for late callers waits for %s, and goes on without: %t", m, got, l.ContinueOnListenerFiltersTimeout)
+		}
+	}
+}
+
 func TestEveryChainOfAListenerHasANameOfItsOwn(t *testing.T) {
 	for _, m := range []model.MTLS{model.MTLSPermissive, model.MTLSStrict} {
-		l := Inbound(chainsOf(model.Detect, m), Capture{}).Listeners[0]
-		seen := map[string]bool{}
-		for _, c := range append(l.FilterChains, l.DefaultFilterChain) {
-			if seen[c.Name] {
-				t.Errorf("%s: two chains %s", fmt.Sprint(m), c.Name)
+		for _, p := range []model.Protocol{model.Detect, model.HTTP} {
+			for _, l := range Inbound(chainsOf(p, m), Capture{}).Listeners {
+				seen := map[string]bool{}
+				for _, c := range append(l.FilterChains, l.DefaultFilterChain) {
+					if seen[c.GetName()] {
+						t.Errorf("%v %v, %s: two chains %s", m, p, l.Name, c.GetName())
+					}
+					seen[c.GetName()] = true
+				}
 			}
-			seen[c.Name] = true
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -23,7 +22,8 @@ import (
 const inboundPort = 15006
 
 // Inbound translates what one sidecar receives. Under redirection it is one listener with a chain per port, and a
-// chain for ports that nobody declared; without, a listener per port at the pod's own address.
+// chain for ports that nobody declared, and one for callers that are late; without, a listener per port at the pod's own
+// address.
 func Inbound(w *model.Workload, capture Capture) Resources {
 	var out Resources
 	for _, p := range w.Ports {
@@ -38,6 +38,9 @@ func Inbound(w *model.Workload, capture Capture) Resources {
 	if capture.Redirected() {
 		out.Clusters = append(out.Clusters, appCluster(inboundAny, 0, capture))
 		out.Listeners = append(out.Listeners, inboundListener(w))
+		if late := lateListener(w); late != nil {
+			out.Clusters, out.Listeners = append(out.Clusters, lateCluster()), append(out.Listeners, late)
+		}
 	}
 	return out
 }
@@ -80,10 +83,13 @@ func podOrigin(w *model.Workload) model.Origin {
 	return model.Origin{Kind: "Pod", Key: w.Pod.Key, Hash: w.Pod.UID}
 }
 
-// inboundListener is the redirected form. The protocol of a port that needs detection is looked at on that port alone.
-// TLS is looked for on all, for the whole time for detection, as callers without a sidecar have met no other yet: so
-// long a plain-text client of a permissive port waits that waits itself for the server to speak first. Callers with a
-// sidecar never wait, and nobody does on strict ports.
+// inboundListener is the redirected form. It looks at the first bytes on all ports, for the whole time for detection, as
+// callers without a sidecar have met no other yet: so long a plain-text client of a permissive port waits that waits
+// itself for the server to speak first. Callers with a sidecar never wait, and nobody does on strict ports. Whose first
+// bytes come later is handed over on patient ports, see late.go.
+//
+// The listener filters are the same whatever the ports are: Envoy replaces filter chains one by one, but a listener with
+// other listener filters as a whole.
 func inboundListener(w *model.Workload) *listenerv3.Listener {
 	l := &listenerv3.Listener{
 		Name:                inboundCapture,
@@ -95,31 +101,31 @@ func inboundListener(w *model.Workload) *listenerv3.Listener {
 		ListenerFilters: []*listenerv3.ListenerFilter{{
 			Name:       "envoy.filters.listener.original_dst",
 			ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: typed(&originaldstv3.OriginalDst{})},
-		}, tlsInspector()},
+		}, tlsInspector(), httpInspector()},
 		ListenerFiltersTimeout:           duration(w.Settings.DetectionTimeout),
 		ContinueOnListenerFiltersTimeout: true,
 	}
-	var detected []*listenerv3.ListenerFilterChainMatchPredicate
 	for _, p := range w.Ports {
-		for _, chain := range inboundChains(w.Settings, p) {
-			chain.Name = inboundName(p.Number) + "|" + chain.Name
-			if chain.FilterChainMatch == nil {
-				chain.FilterChainMatch = &listenerv3.FilterChainMatch{}
-			}
-			chain.FilterChainMatch.DestinationPort = wrapperspb.UInt32(uint32(p.Number))
-			l.FilterChains = append(l.FilterChains, chain)
+		chains := inboundChains(w.Settings, p)
+		if patient(p) {
+			chains = handingOver(p, chains)
 		}
-		if p.Protocol == model.Detect && p.MTLS == model.MTLSPermissive {
-			detected = append(detected, destinationPort(p.Number))
-		}
+		l.FilterChains = append(l.FilterChains, atPort(p, chains)...)
 	}
 	undeclared(l, w)
-	if len(detected) > 0 {
-		inspect := httpInspector()
-		inspect.FilterDisabled = not(anyOf(detected))
-		l.ListenerFilters = append(l.ListenerFilters, inspect)
-	}
 	return l
+}
+
+// atPort makes chains those of one port in a listener that has several.
+func atPort(p model.InboundPort, chains []*listenerv3.FilterChain) []*listenerv3.FilterChain {
+	for _, chain := range chains {
+		chain.Name = inboundName(p.Number) + "|" + chain.Name
+		if chain.FilterChainMatch == nil {
+			chain.FilterChainMatch = &listenerv3.FilterChainMatch{}
+		}
+		chain.FilterChainMatch.DestinationPort = wrapperspb.UInt32(uint32(p.Number))
+	}
+	return chains
 }
 
 // undeclared adds the chains for ports that nobody declared: TCP, with the same proof of who calls as elsewhere.
@@ -279,23 +285,4 @@ func markReplies(name, value string, flags ...string) *hcmv3.ResponseMapper {
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		}},
 	}
-}
-
-func destinationPort(port uint16) *listenerv3.ListenerFilterChainMatchPredicate {
-	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_DestinationPortRange{
-		DestinationPortRange: &typev3.Int32Range{Start: int32(port), End: int32(port) + 1},
-	}}
-}
-
-func anyOf(rules []*listenerv3.ListenerFilterChainMatchPredicate) *listenerv3.ListenerFilterChainMatchPredicate {
-	if len(rules) == 1 {
-		return rules[0]
-	}
-	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_OrMatch{
-		OrMatch: &listenerv3.ListenerFilterChainMatchPredicate_MatchSet{Rules: rules},
-	}}
-}
-
-func not(rule *listenerv3.ListenerFilterChainMatchPredicate) *listenerv3.ListenerFilterChainMatchPredicate {
-	return &listenerv3.ListenerFilterChainMatchPredicate{Rule: &listenerv3.ListenerFilterChainMatchPredicate_NotMatch{NotMatch: rule}}
 }

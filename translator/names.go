@@ -16,6 +16,7 @@ const (
 	outboundCapture    = "outbound"
 	inboundCapture     = "inbound"
 	inboundAny         = "in|any"
+	inboundLate        = "in|late"
 
 	// headerFailure is how a server's sidecar tells the caller's that it, not the application, made up an answer:
 	// connect (no connection to the application) or reset (the connection or stream broke before a response). Callers' retries

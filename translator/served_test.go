@@ -144,22 +144,31 @@ func (s *served) listener(layer string, l *listenerv3.Listener) {
 	if !isNew {
 		return
 	}
-	at := l.Address.GetSocketAddress()
-	place := fmt.Sprintf("%s:%d", at.GetAddress(), at.GetPortValue())
+	place := l.Address.String()
 	if name != l.Name || l.Address == nil || s.places[place] {
 		l = proto.CloneOf(l)
 		l.Name = name
-		port := &corev3.SocketAddress_PortValue{PortValue: uint32(20000 + len(s.listeners))}
-		if l.Address == nil {
-			l.Address = &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1"}}}
-		}
-		l.Address.GetSocketAddress().PortSpecifier = port
-		for _, a := range l.AdditionalAddresses {
-			a.Address.GetSocketAddress().PortSpecifier = port
-		}
+		s.move(l)
 	}
 	s.places[place] = true
 	s.listeners = append(s.listeners, l)
+}
+
+// move gives a listener an address where no other is.
+func (s *served) move(l *listenerv3.Listener) {
+	free := 20000 + len(s.listeners)
+	if pipe := l.Address.GetPipe(); pipe != nil {
+		pipe.Path += fmt.Sprintf("-%d", free)
+		return
+	}
+	port := &corev3.SocketAddress_PortValue{PortValue: uint32(free)}
+	if l.Address == nil {
+		l.Address = &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "127.0.0.1"}}}
+	}
+	l.Address.GetSocketAddress().PortSpecifier = port
+	for _, a := range l.AdditionalAddresses {
+		a.Address.GetSocketAddress().PortSpecifier = port
+	}
 }
 
 func (s *served) cluster(layer string, c *clusterv3.Cluster) {

@@ -5,10 +5,14 @@ package redirect
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,6 +93,7 @@ func TestRedirectedPods(t *testing.T) {
 	part("pods without a sidecar are called and call in plain text", w.plainText)
 	part("a strict pod refuses plain text on every port", w.strictRefuses)
 	part("a server that speaks first is heard at once", w.serverFirst)
+	part("a caller that is late with its first bytes is taken for what it is", w.lateCallers)
 	part("what is in the pod stays in the pod", w.insideThePod)
 	part("UDP is not touched", w.udp)
 	part("Envoy's own ports are refused to everybody", w.ownPorts)
@@ -238,6 +243,69 @@ func speaksFirst(ctx context.Context, from pods.Place, to string) error {
 		return fmt.Errorf("it repeats %q, %w", got, err)
 	}
 	return nil
+}
+
+// lateCallers say nothing for longer than a sidecar looks for TLS, as one that is short of CPU does.
+func (w *town) lateCallers(t *testing.T) {
+	for address, source := range map[netip.Addr]string{w.api.IPv4: "127.0.0.6:", w.api.IPv6: "[::6]:"} {
+		t.Run(address.String(), func(t *testing.T) {
+			t.Run("in_the_mesh", func(t *testing.T) {
+				c := tls.Client(w.silent(t, at(address, "8080")), &tls.Config{
+					MinVersion: tls.VersionTLS13, NextProtos: []string{"heddle-http"},
+					InsecureSkipVerify: true, // it is looked at below
+				})
+				if err := c.HandshakeContext(t.Context()); err != nil {
+					t.Fatalf("its handshake: %v", err)
+				}
+				if ids := c.ConnectionState().PeerCertificates[0].URIs; len(ids) != 1 || ids[0].String() != "spiffe://cluster.local/ns/shop/sa/api" {
+					t.Errorf("it meets %v", ids)
+				}
+			})
+			t.Run("in_plain_text", func(t *testing.T) {
+				c := w.silent(t, at(address, "8080"))
+				request := must(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+at(address, "8080")+"/", nil))
+				request.Close = true // the answer arrives whole although the server's side ends the connection
+				if err := request.Write(c); err != nil {
+					t.Fatal(err)
+				}
+				response, err := http.ReadResponse(bufio.NewReader(c), request)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer response.Body.Close()
+				body, err := io.ReadAll(response.Body)
+				if err != nil || response.StatusCode != http.StatusOK {
+					t.Fatalf("it is answered %s %q %v", response.Status, body, err)
+				}
+				if got := read(t, string(body)); got.App != "api" || got.Caller != "" || !strings.HasPrefix(got.Remote, source) {
+					t.Errorf("the application saw %+v", got)
+				}
+			})
+		})
+	}
+}
+
+// detection is how long a sidecar looks for TLS where nobody says otherwise.
+const detection = 100 * time.Millisecond
+
+// silent is a connection from a pod without a sidecar on which neither side has said anything for a while.
+func (w *town) silent(t *testing.T, to string) net.Conn {
+	t.Helper()
+	c, err := w.plain.Dial(t.Context(), "tcp", to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(5 * detection)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("a server that was told nothing sends %d bytes, %v", n, err)
+	}
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func (w *town) insideThePod(t *testing.T) {
