@@ -8,9 +8,11 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -25,6 +27,14 @@ type identityFlags struct {
 	cluster clusterFlags
 	// fromCluster is set where a flag names one: its control plane is asked then, instead of the socket's.
 	fromCluster bool
+}
+
+// whereToSay helps whoever wants to change the CA of a cluster from outside.
+func whereToSay(c *cobra.Command, err error) error {
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && slices.Contains([]string{"context", "kubeconfig", "heddle-namespace"}, unknown.GetSpecifiedName()) {
+		return fmt.Errorf("%w; in a cluster this is said in the pod of the signer that leads: kubectl exec -n heddle-system deploy/heddle-signer -- /%s", err, c.CommandPath())
+	}
+	return err
 }
 
 func identityCommand() *cobra.Command {
@@ -56,7 +66,10 @@ renewed by itself: an anchor, or an issuer.`,
 	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json")}, "output", "o", "table, wide or json")
 	f.cluster.connect(c.Flags())
 	f.cluster.complete(c)
-	c.AddCommand(rotateCommand(&f), abortCommand(&f), recoverCommand(&f))
+	for _, sub := range []*cobra.Command{rotateCommand(&f), abortCommand(&f), recoverCommand(&f)} {
+		sub.SetFlagErrorFunc(whereToSay)
+		c.AddCommand(sub)
+	}
 	return c
 }
 
@@ -158,4 +171,4 @@ goes on within seconds, and nothing else happens.
 
 const recoveryCosts = `What it costs: nobody trusts the new root yet. Until a sidecar has a certificate of it, it and those that have one refuse
 each other's connections. In a cluster sidecars fetch one by themselves once the kubelet has brought them the new trust
-bundle; with --manifests each sidecar must be started anew. What is left of the old CA must be deleted first.`
+bundle; with --manifests when their certificates have expired and they join again. What is left of the old CA must be deleted first.`

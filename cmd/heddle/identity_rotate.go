@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -20,8 +19,8 @@ import (
 // rotateFlags are the flags of heddle identity rotate.
 type rotateFlags struct {
 	*identityFlags
-	chain, key, anchors, jwtKey string
-	wait                        bool
+	to   []string
+	wait bool
 }
 
 func rotateCommand(identity *identityFlags) *cobra.Command {
@@ -29,22 +28,26 @@ func rotateCommand(identity *identityFlags) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rotate",
 		Short: "Begin to move to another CA",
-		Long: `Begin to move to another CA: a new root, or with --to-chain a given one, such as an intermediate of an offline root.
+		Long: `Begin to move to another CA: a new root, or with --to a given one, such as an intermediate of an offline root.
 Nothing that is in use changes at once. Both are trusted first; the next one signs when every sidecar's Envoy trusts it;
 the old one goes when nothing that it signed is left. Each step waits for the sidecars, and none of them notices.
 
-Tokens for applications are waited out, which takes an hour. heddle identity shows how it goes on, --wait as well.`,
+Certificates are waited out until they are renewed, half a day if they live for one; tokens for applications, six minutes.
+heddle identity shows how it goes on, --wait as well.
+
+In a cluster it is said to the signer that leads, in its pod. A given CA goes there through standard input: its key is on
+no disk of the pod.`,
 		Example: `  heddle identity rotate --wait
-  heddle identity rotate --to-chain ca.pem --to-key ca.key --anchors root.pem`,
+  heddle identity rotate --to ca.pem --to ca.key --to root.pem
+  cat ca.pem ca.key root.pem | kubectl exec -i -n heddle-system deploy/heddle-signer -- /heddle identity rotate --to -`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.rotate(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.rotate(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
 	}
-	c.Flags().StringVar(&f.chain, "to-chain", "", "PEM file of the CA to move to, its own certificate first, without the root (default: a new root is made)")
-	c.Flags().StringVar(&f.key, "to-key", "", "PEM file of its private key, ECDSA on P-256 or P-384")
-	c.Flags().StringVar(&f.anchors, "anchors", "", "PEM file of the roots that it leads to; none if its certificate is self-signed")
-	c.Flags().StringVar(&f.jwtKey, "jwt-key", "", "PEM file of a key on P-256 that signs tokens for applications (default: a new one is made)")
+	c.Flags().StringArrayVar(&f.to, "to", nil, "PEM of the CA to move to, - for standard input, several times for several files: its own certificate first, "+
+		"those that it leads to up to the root, and its private key, ECDSA on P-256 or P-384 (default: a new root is made)")
 	c.Flags().BoolVar(&f.wait, "wait", false, "print how it goes on until its end")
-	c.MarkFlagsRequiredTogether("to-chain", "to-key")
 	return c
 }
 
@@ -65,10 +68,13 @@ next one goes when nothing that it signed is left. When the old one is no longer
 	}
 }
 
-func (f *rotateFlags) rotate(ctx context.Context, out io.Writer) error {
-	to, err := f.target()
-	if err != nil {
-		return err
+func (f *rotateFlags) rotate(ctx context.Context, in io.Reader, out io.Writer) error {
+	var to operator.Rotation // to a new root
+	var err error
+	if len(f.to) > 0 {
+		if to, err = readGiven(f.to, in); err != nil {
+			return err
+		}
 	}
 	before, err := f.facts(ctx)
 	if err != nil {
@@ -84,38 +90,6 @@ func (f *rotateFlags) rotate(ctx context.Context, out io.Writer) error {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	return follow(ctx, before.Rotation.Signer, out, every.C, f.facts)
-}
-
-// target reads the files of a given CA.
-func (f *rotateFlags) target() (operator.Rotation, error) {
-	var to operator.Rotation
-	if f.chain == "" {
-		if f.anchors != "" || f.jwtKey != "" {
-			return to, errors.New("--anchors and --jwt-key belong to a given CA: name it with --to-chain and --to-key")
-		}
-		return to, nil
-	}
-	for _, file := range []struct {
-		flag, path string
-		into       *string
-	}{{"to-chain", f.chain, &to.Certificates}, {"to-key", f.key, &to.Key}, {"anchors", f.anchors, &to.Anchors}, {"jwt-key", f.jwtKey, &to.JWTKey}} {
-		if file.path == "" {
-			continue
-		}
-		text, err := os.ReadFile(file.path)
-		if err != nil {
-			return to, fmt.Errorf("--%s: %w", file.flag, err)
-		}
-		*file.into = string(text)
-	}
-	if to.JWTKey == "" {
-		key, err := identity.NewJWTKey()
-		if err != nil {
-			return to, err
-		}
-		to.JWTKey = string(key)
-	}
-	return to, nil
 }
 
 // follow prints how a rotation goes on, a line for each change, until its end. It fails if that is a return to the CA
