@@ -17,11 +17,11 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/heddle and bin/heddle-sidecar
-	$(GO) build -ldflags '-X github.com/heddle-mesh/heddle/buildinfo.version=$(VERSION)' -o bin/ ./cmd/...
+	@$(GO) build -ldflags '-X github.com/heddle-mesh/heddle/buildinfo.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: demo
 demo: build ## three services, real Envoys, live numbers; no Kubernetes, no root (ARGS="--for 20s -o json")
-	bin/heddle demo $(ARGS)
+	@bin/heddle demo $(ARGS)
 
 .PHONY: test
 test: ## every test, with the race detector; sets itself up once (PKG=./policy/... for a part)

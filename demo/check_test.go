@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,34 @@ func TestSidecarsAndApplicationsMustCountAlike(t *testing.T) {
 	} {
 		if got := measuredWith(nil, view).checkCounts(c.known); len(got) != c.want {
 			t.Errorf("%+v: got %v, want %d disagreements", c.known, got, c.want)
+		}
+	}
+}
+
+func TestSidecarsAreHeldAgainstWhatApplicationsKnewAWhileAgo(t *testing.T) {
+	start := time.Unix(0, 0)
+	knows := func(n uint64) accounts { return accounts{calls: map[call]callCount{{pod: "web"}: {answered: n}}} }
+	var h history
+	for second, want := range []uint64{0, 0, 1, 2, 3} { // the ledger says 1 more each second
+		got := h.add(start.Add(time.Duration(second)*time.Second), knows(uint64(second+1)), 2*time.Second)
+		if got.calls[call{pod: "web"}].answered != want {
+			t.Errorf("after %d s it is %v, want %d", second, got, want)
+		}
+	}
+	if got := h.add(start.Add(time.Minute), knows(60), 2*time.Second); got.calls[call{pod: "web"}].answered != 5 || len(h) != 2 {
+		t.Errorf("after a pause it is %v, and %d are kept", got, len(h))
+	}
+}
+
+func TestTheVerdictIsAnErrorIfAnythingDisagrees(t *testing.T) {
+	d := []Disagreement{{Policy: "shop/catalog traffic.yaml"}}
+	for _, c := range []struct {
+		since, counts []Disagreement
+		want          error
+	}{{nil, nil, nil}, {d, nil, ErrDisagree}, {nil, d, ErrDisagree}} {
+		s := scene{since: Report{Disagreements: c.since}}
+		if got := s.conclude(c.counts); !errors.Is(got, c.want) || len(s.total.Disagreements) != len(c.since)+len(c.counts) {
+			t.Errorf("with %v and %v the verdict is %v, and %v is reported", c.since, c.counts, got, s.total.Disagreements)
 		}
 	}
 }

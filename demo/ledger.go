@@ -2,6 +2,7 @@ package demo
 
 import (
 	"sync"
+	"time"
 
 	"github.com/heddle-mesh/heddle/model"
 )
@@ -113,4 +114,26 @@ func (l *ledger) read() accounts {
 		a.serving[s] = *r
 	}
 	return a
+}
+
+// history is what the ledger said lately. Sidecars push what they count now and then, so what they have said by now is held
+// against what the applications knew a while ago.
+type history []entry
+
+type entry struct {
+	at    time.Time
+	knows accounts
+}
+
+// add notes what the ledger says now, and gives what it said so long ago or longer; nothing if that is not known.
+func (h *history) add(now time.Time, a accounts, ago time.Duration) accounts {
+	*h = append(*h, entry{now, a})
+	var then accounts
+	for len(*h) > 0 && !(*h)[0].at.After(now.Add(-ago)) {
+		if then = (*h)[0].knows; len(*h) == 1 || (*h)[1].at.After(now.Add(-ago)) {
+			break // the newest of those that are old enough stays
+		}
+		*h = (*h)[1:]
+	}
+	return then
 }

@@ -19,6 +19,7 @@ type performance struct {
 	loaded   time.Duration // for how long there was load; 0 while there is
 	period   time.Time     // since when the last edit is measured
 	last     Report        // the one before, since the start
+	history  history       // of the period
 	moods    map[string]bool
 }
 
@@ -53,7 +54,7 @@ func (p *performance) run(ctx context.Context) error {
 	err := p.showUntil(ctx, ended)
 	cut := err != nil || ctx.Err() != nil
 	if cut {
-		err = errors.Join(err, p.output.close(nil), p.unfinished())
+		err = errors.Join(err, p.unfinished())
 	}
 	stop()
 	<-ended
@@ -64,12 +65,15 @@ func (p *performance) run(ctx context.Context) error {
 	return p.finish(ctx)
 }
 
-// unfinished is what an interrupted demo is: nothing wrong, unless it was asked for a result.
+// unfinished ends a demo that was interrupted: that is nothing wrong, unless it was asked for a result. Who looked on is
+// left with what there was to see.
 func (p *performance) unfinished() error {
 	if p.options.For > 0 {
-		return errInterrupted
+		return errors.Join(p.output.close(nil), errInterrupted)
 	}
-	return nil
+	s := p.scene(time.Now())
+	_ = s.conclude(nil) // the summary says it; requests that are under way are in no count
+	return p.output.close(&s)
 }
 
 // showUntil shows a frame now and then until the load has ended, or ctx.
@@ -90,9 +94,12 @@ func (p *performance) showUntil(ctx context.Context, ended <-chan struct{}) erro
 	}
 }
 
+// allPushed is how long it takes until every sidecar has pushed what it counted, busy as it may be.
+const allPushed = 3 * flushEvery
+
 // finish waits for the last statistics and gives the verdict.
 func (p *performance) finish(ctx context.Context) error {
-	pushed := time.NewTimer(3 * flushEvery)
+	pushed := time.NewTimer(allPushed)
 	defer pushed.Stop()
 	select {
 	case <-pushed.C:
@@ -100,11 +107,17 @@ func (p *performance) finish(ctx context.Context) error {
 		return errors.Join(p.output.close(nil), errInterrupted)
 	}
 	s := p.scene(time.Now())
-	s.total.Routes = s.since.Routes // what was before an edit had other weights
-	s.total.Disagreements = append(s.since.Disagreements, p.total(1).checkCounts(p.ledger.read())...)
+	verdict := s.conclude(p.total(1).checkCounts(p.ledger.read()))
 	if err := p.output.close(&s); err != nil {
 		return fmt.Errorf("show the result: %w", err)
 	}
+	return verdict
+}
+
+// conclude makes the scene the last one, and gives the verdict: [ErrDisagree] if anything is not as wanted.
+func (s *scene) conclude(counts []Disagreement) error {
+	s.total.Routes = s.since.Routes // what was before an edit had other weights
+	s.total.Disagreements = append(s.since.Disagreements, counts...)
 	if len(s.total.Disagreements) > 0 {
 		return ErrDisagree
 	}
@@ -135,6 +148,7 @@ func (p *performance) scene(now time.Time) scene {
 	if from := h.changed.Add(settle); from.After(p.period) && !now.Before(from) {
 		p.period = from
 		p.ledger.begin()
+		p.history = nil
 	}
 	lasted := cmp.Or(p.loaded, now.Sub(p.began))
 	since := p.measure(maxTime(p.period, h.changed.Add(settle)), 1)
@@ -144,7 +158,11 @@ func (p *performance) scene(now time.Time) scene {
 		since: since.report(),
 		total: p.total(lasted.Seconds()).report(),
 	}
-	s.since.Disagreements = since.disagreements(p.ledger.read())
+	known := p.ledger.read()
+	if p.loaded == 0 {
+		known = p.history.add(now, known, allPushed)
+	}
+	s.since.Disagreements = since.disagreements(known)
 	p.tell(now, s.total)
 	s.heard = p.watcher.hear()
 	return s

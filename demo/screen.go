@@ -193,8 +193,15 @@ func (s scene) splits(c *canvas) {
 	for _, r := range s.since.Routes {
 		measured[r.Source+r.Service+r.Route] = r
 	}
+	callers := map[string]int{}
+	for _, r := range s.total.Routes {
+		callers[r.Service+r.Route]++
+	}
 	for _, r := range s.total.Routes {
 		name := short(r.Service) + "/" + r.Route
+		if callers[r.Service+r.Route] > 1 {
+			name = short(r.Source) + ": " + name
+		}
 		now := measured[r.Source+r.Service+r.Route] // nothing right after an edit
 		for i, t := range r.Targets {
 			if i > 0 {
@@ -357,10 +364,12 @@ func wrap(text string, width, lines int) []string {
 	return append(out, cut(line, width))
 }
 
-// happenings fill what is left of the screen, the latest last; the last line is the verdict.
+// happenings fill what is left of the screen, the latest last; the last lines are the verdict.
 func (s scene) happenings(c *canvas, height int) {
 	c.add(cell{"WHAT HAPPENS", 0, c.bold})
-	room := height - len(c.lines) - 1
+	verdict, colour := s.verdict(c, max(1, min(3, height/8)))
+	height -= len(verdict)
+	room := height - len(c.lines)
 	var recent []news
 	for _, n := range s.heard.news {
 		if n.kind == newsMesh || n.kind == newsShop {
@@ -370,20 +379,22 @@ func (s scene) happenings(c *canvas, height int) {
 	for _, n := range recent[max(0, len(recent)-max(room, 0)):] {
 		c.news(n, 1)
 	}
-	for len(c.lines) < height-1 {
+	for len(c.lines) < height {
 		c.add()
 	}
-	if len(c.lines) >= height && height > 0 {
-		c.lines = c.lines[:height-1]
+	if len(c.lines) > height {
+		c.lines = c.lines[:max(height, 0)]
 	}
-	s.verdict(c)
+	for _, line := range verdict {
+		c.add(cell{line, 0, colour})
+	}
 }
 
-func (s scene) verdict(c *canvas) {
+// verdict is what the last lines say, and in which colour: whether what was measured agrees.
+func (s scene) verdict(c *canvas, lines int) ([]string, string) {
 	if len(s.since.Disagreements) == 0 {
-		c.add(cell{"What is measured agrees with the policies.", 0, c.green})
-		return
+		return []string{"What is measured agrees with the policies."}, c.green
 	}
 	d := s.since.Disagreements[0]
-	c.add(cell{fmt.Sprintf("DISAGREES with %s: wanted %s, measured %s", d.Policy, d.Wanted, d.Measured), 0, c.red})
+	return wrap(fmt.Sprintf("DISAGREES with %s: wanted %s, measured %s", d.Policy, d.Wanted, d.Measured), c.width, lines), c.red
 }

@@ -33,8 +33,8 @@ func demoCommand() *cobra.Command {
 root, loopback addresses only. Live numbers show who calls whom, what a canary gets, what retries rescue, and what
 circuit breakers and outlier detection do. Edit the files in the folder that it names, and the traffic follows.
 
-The exit status is 0 only if what was measured agrees with the policies. Ctrl-C ends the demo and cleans up; a second
-one kills it.`,
+With --for the exit status is 0 only if what was measured agrees with the policies. Ctrl-C ends the demo, leaves a summary
+and cleans up; a second one kills it.`,
 		Example: `  heddle demo
   heddle demo --for 20s -o json`,
 		Args: cobra.NoArgs,
