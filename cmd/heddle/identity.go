@@ -34,7 +34,7 @@ func whereToSay(c *cobra.Command, err error) error {
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && slices.Contains([]string{"context", "kubeconfig", "heddle-namespace"}, unknown.GetSpecifiedName()) {
 		return fmt.Errorf("%w; in a cluster this is said in the pod of the signer that leads: kubectl exec -n heddle-system deploy/heddle-signer -- /%s", err, c.CommandPath())
 	}
-	return err
+	return whichFlags(c, err)
 }
 
 func identityCommand() *cobra.Command {
