@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -31,16 +32,12 @@ func (e *environment) mesh(t *testing.T) {
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
-	_, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), "heddle", metav1.GetOptions{})
-	if err == nil {
+	if e.found(t) {
 		return
-	}
-	if !apierrors.IsNotFound(err) {
-		t.Fatalf("look whether the mesh is installed: %v", err)
 	}
 	e.installed.ours = true
 	for _, command := range []string{
-		"heddle install --version test | kubectl apply -f -",
+		"heddle install --version " + testVersion + " | kubectl apply -f -",
 		"heddle check --wait 3m",
 	} {
 		if out, err := shell.run(t.Context(), command); err != nil {
@@ -49,13 +46,34 @@ func (e *environment) mesh(t *testing.T) {
 	}
 }
 
+// found says whether there is a mesh that tests may change and remove: one of the images that they make. Any other is
+// somebody's.
+func (e *environment) found(t *testing.T) bool {
+	t.Helper()
+	const name = "heddle"
+	d, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false
+	}
+	if err != nil {
+		t.Fatalf("look whether the mesh is installed: %v", err)
+	}
+	if image := d.Spec.Template.Spec.Containers[0].Image; !strings.HasSuffix(image, ":"+testVersion) {
+		t.Fatalf("there is a mesh of image %s in namespace heddle-system, which these tests would change and remove: give them another cluster", image)
+	}
+	return true
+}
+
+// testVersion is the tag of the images that tests make.
+const testVersion = "test"
+
 // noMesh takes away what mesh has installed, for a test that begins without.
 func (e *environment) noMesh(t *testing.T) {
 	t.Helper()
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
-	if !e.installed.ours {
+	if !e.found(t) {
 		return
 	}
 	if out, err := shell.run(t.Context(), removal); err != nil {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -67,7 +68,10 @@ func (n *namespace) probed() {
 		}
 	}
 	n.eventually(func() error {
-		_, err := n.try("wait", "pod/sick", "--for=jsonpath={.status.phase}=Running", "--timeout=1s")
+		events, err := n.try("get", "events", "--field-selector=involvedObject.name=sick,reason=Unhealthy", "-o", "name")
+		if err == nil && events == "" {
+			err = errors.New("no probe of the pod sick has failed yet")
+		}
 		return err
 	})
 	sick, err := env.client.CoreV1().Pods(n.name).Get(n.t.Context(), "sick", metav1.GetOptions{})
