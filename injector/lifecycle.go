@@ -59,24 +59,3 @@ func refusePause(pod *corev1.Pod) []Refusal {
 		"shorten the pause, or give the pod more time to end",
 	}}
 }
-
-// hooks warns of hooks that the kubelet performs over the network, in plain text.
-func hooks(spec *corev1.PodSpec) []string {
-	var warnings []string
-	for _, c := range containers(spec) {
-		if c.Lifecycle == nil {
-			continue
-		}
-		for _, h := range []struct {
-			name string
-			does *corev1.LifecycleHandler
-		}{{"postStart", c.Lifecycle.PostStart}, {"preStop", c.Lifecycle.PreStop}} {
-			if h.does != nil && (h.does.HTTPGet != nil && h.does.HTTPGet.Host == "" || h.does.TCPSocket != nil && h.does.TCPSocket.Host == "") {
-				warnings = append(warnings, fmt.Sprintf(
-					"container %s: its %s hook comes from the kubelet in plain text, which a port with strict mTLS refuses; use exec, or skip the port with %s",
-					c.Name, h.name, skipInboundPorts))
-			}
-		}
-	}
-	return warnings
-}
