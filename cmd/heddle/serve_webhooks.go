@@ -44,7 +44,8 @@ func (f *webhookFlags) additions(p *controlplane.Plane, client kubernetes.Interf
 	sidecars, err := admission.NewSidecars(injector.Options{
 		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: o.TrustDomain.Name(),
 		ControlPlane: "heddle." + o.Namespace + ".svc:15010", Signer: "heddle-signer." + o.Namespace + ".svc:15012",
-	}, f.defaults)
+		Defaults: f.defaults,
+	})
 	if err != nil {
 		return controlplane.Additions{}, err
 	}
