@@ -16,8 +16,11 @@ func TestTheDockerfileMakesTheImagesThatAreTested(t *testing.T) {
 			"-ldflags \"-s -w -X github.com/heddle-mesh/heddle/buildinfo.version=$VERSION\" \\",
 			"-o /out/ ./cmd/heddle ./cmd/heddle-sidecar",
 		},
-		"heddle":       {"COPY --from=build /out/heddle /heddle", "USER " + heddleUser, `ENTRYPOINT ["/heddle"]`},
-		"heddle-proxy": {"COPY --from=envoy /out/envoy " + envoyPath, "COPY --from=build /out/heddle-sidecar /heddle-sidecar", "USER " + ProxyUser, `ENTRYPOINT ["/heddle-sidecar"]`},
+		"heddle": {"COPY --from=build /out/heddle /heddle", "WORKDIR /", "USER " + heddleUser, `ENTRYPOINT ["/heddle"]`},
+		"heddle-proxy": {
+			"COPY --from=envoy /out/envoy " + envoyPath, "COPY --from=build /out/heddle-sidecar /heddle-sidecar",
+			"WORKDIR /", "USER " + ProxyUser, `ENTRYPOINT ["/heddle-sidecar"]`,
+		},
 	} {
 		for _, line := range want {
 			if !slices.Contains(stages[stage], line) {
@@ -45,7 +48,7 @@ func TestTheLastStagesOfTheDockerfileOnlyCopy(t *testing.T) {
 			t.Fatalf("the stage %s starts from something else than a distroless image: %q", stage, stages[stage])
 		}
 		for _, line := range stages[stage][1:] {
-			if verb, _, _ := strings.Cut(line, " "); !slices.Contains([]string{"COPY", "USER", "ENTRYPOINT"}, verb) {
+			if verb, _, _ := strings.Cut(line, " "); !slices.Contains([]string{"COPY", "WORKDIR", "USER", "ENTRYPOINT"}, verb) {
 				t.Errorf("the stage %s has %q, and should only copy", stage, line)
 			}
 		}
