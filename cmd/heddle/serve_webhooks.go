@@ -27,7 +27,7 @@ type webhookFlags struct {
 
 func (f *webhookFlags) add(flags *pflag.FlagSet) {
 	checkedVar(flags, &f.address, "webhooks", ":15017", "with --role server: address where the API server asks about pods and policies; empty for none", addressOrNone)
-	flags.StringVar(&f.image, "proxy-image", "", "with --role server: the image of sidecars, such as docker.io/library/heddle-proxy:VERSION")
+	flags.StringVar(&f.image, "proxy-image", "", "with --role server: the image of sidecars, such as registry.example.org/mesh/heddle-proxy:VERSION")
 	checkedVar(flags, &f.pullPolicy, "proxy-pull-policy", string(corev1.PullIfNotPresent), "when that image is pulled: IfNotPresent, Always or Never",
 		oneOf(string(corev1.PullIfNotPresent), string(corev1.PullAlways), string(corev1.PullNever)))
 	flags.Var(&f.defaults, "proxy-defaults", "annotations that a pod in the mesh has unless it says otherwise: heddle.dev/drain-time=9s,...")
@@ -44,7 +44,8 @@ func (f *webhookFlags) additions(p *controlplane.Plane, client kubernetes.Interf
 	sidecars, err := admission.NewSidecars(injector.Options{
 		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: o.TrustDomain.Name(),
 		ControlPlane: "heddle." + o.Namespace + ".svc:15010", Signer: "heddle-signer." + o.Namespace + ".svc:15012",
-	}, f.defaults)
+		Defaults: f.defaults,
+	})
 	if err != nil {
 		return controlplane.Additions{}, err
 	}

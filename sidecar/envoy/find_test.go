@@ -214,3 +214,26 @@ func (w *waiting) Write(p []byte) (int, error) {
 	w.said <- string(p)
 	return len(p), nil
 }
+
+func TestTheDockerfileTakesTheEnvoyThatIsInstalledHere(t *testing.T) {
+	content, err := os.ReadFile("../../deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ARG ENVOY_VERSION=" + Version}
+	for _, arch := range []string{"amd64", "arm64"} {
+		w, err := wheelFor(arch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, "ARG ENVOY_SHA256_"+strings.ToUpper(arch)+"="+w.sha256)
+	}
+	for _, line := range want {
+		if !strings.Contains(string(content), "\n"+line+"\n") {
+			t.Errorf("deploy/Dockerfile has no line %q", line)
+		}
+	}
+	if !strings.Contains(string(content), "| sha256sum --check --strict - &&") {
+		t.Error("deploy/Dockerfile does not check the sum of what it downloads")
+	}
+}

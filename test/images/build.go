@@ -13,15 +13,28 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 )
 
-// Names of the images, in full, as pods give them. A tag that is not latest is never pulled if it is there.
+// Names of the images, in full, as pods give them: the two that Heddle ships are where the chart looks for them. A tag that is not latest is never pulled if it is there.
 const (
 	Pause   = "docker.io/library/heddle-pause:test"
-	Heddle  = "docker.io/library/heddle:test"
-	Proxy   = "docker.io/library/heddle-proxy:test"
+	Heddle  = "ghcr.io/heddle-mesh/heddle:test"
+	Proxy   = "ghcr.io/heddle-mesh/heddle-proxy:test"
 	TestApp = "docker.io/library/heddle-testapp:test"
 	Ubuntu  = "docker.io/library/ubuntu:test"
 	Redis   = "docker.io/library/redis:test"
 )
+
+// All gives the names of all images.
+func All() []string { return []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis} }
+
+// Full gives an image's name by the last part of it, heddle-proxy. What is no image's is given back as it is.
+func Full(short string) string {
+	for _, name := range All() {
+		if strings.HasSuffix(name, "/"+short+":test") {
+			return name
+		}
+	}
+	return short
+}
 
 // ProxyUser is the one that traffic of the sidecar is known by.
 const ProxyUser = "1337:1337"
@@ -86,7 +99,7 @@ func newBuilder(o Options) (*builder, error) {
 	}
 	b := &builder{names: o.Names, root: root, cache: o.Cache, progress: o.Progress}
 	if len(b.names) == 0 {
-		b.names = []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis}
+		b.names = All()
 	}
 	if b.progress == nil {
 		b.progress = io.Discard

@@ -32,7 +32,7 @@ func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
 		return w.process(heddle, "serve", "--role", "server", "--kubeconfig", w.kubeconfig("server", w.server), "--namespace", w.system,
 			"--signer", w.address(15012), "--sidecars", w.address(15010), "--listen", w.address(15014),
 			"--token-file", token, "--bundle-file", w.bundleFile(), "--socket", "/proc/none/of/its/business",
-			"--webhooks", w.address(15017), "--proxy-image", "docker.io/library/heddle-proxy:test", "--api", w.address(15016))
+			"--webhooks", w.address(15017), "--proxy-image", "example/heddle-proxy", "--api", w.address(15016))
 	}
 	killServer, killSigner := server(), signer()
 	w.waitReady(15014)

@@ -123,7 +123,7 @@ func load(ctx context.Context, name string, only, tars []string) error {
 func full(short []string) []string {
 	var names []string
 	for _, name := range short {
-		names = append(names, "docker.io/library/"+name+":test")
+		names = append(names, images.Full(name))
 	}
 	return names
 }
