@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // startWithLeaves gives a world whose certificates live so long.
@@ -84,8 +85,8 @@ func TestASidecarRestartedAfterARootRotationBeginsWithTheBundleOfNow(t *testing.
 	}
 	// Each of its three phases may take as long as a leaf lives, and then up to three rounds of the keeper, of 5 s.
 	phase := w.Leaf + w.Skew + 15*time.Second
-	inTime(t, phase+patience, "another root signs", func() bool { return keeper.Progress().Signer != old })
-	inTime(t, 2*phase+patience, "the rotation has ended", func() bool {
+	wait.Until(t, phase+patience, "another root signs", func() bool { return keeper.Progress().Signer != old })
+	wait.Until(t, 2*phase+patience, "the rotation has ended", func() bool {
 		p := keeper.Progress()
 		return p.Phase == identity.Steady && len(p.Authority) == 1
 	})

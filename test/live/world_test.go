@@ -19,6 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // world is a namespace of the API server, with pods that really run and a control plane that watches it.
@@ -134,8 +135,8 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	stopSidecar := background(w.t, "sidecar of "+name, agent.Run)
-	p.stop = lastly(w.t, func() {
+	stopSidecar := wait.Background(w.t, "sidecar of "+name, agent.Run)
+	p.stop = wait.Lastly(w.t, func() {
 		w.scan.LookAtEnvoy(name, p)
 		stopSidecar()
 		stopApp()
@@ -166,7 +167,7 @@ func (w *world) app(name string, at netip.Addr) (stop func()) {
 	})
 	answer.HandleFunc(endlessPath, speak)
 	s := &http.Server{Handler: answer}
-	return background(w.t, "application of "+name, func(ctx context.Context) error {
+	return wait.Background(w.t, "application of "+name, func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = s.Close() }) // says what the connections said
 		if err := s.Serve(l); ctx.Err() == nil {
 			return err

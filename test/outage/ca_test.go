@@ -18,6 +18,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/identity/keep"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 func TestNothingIsSignedWithoutTheCAAndTrafficGoesOn(t *testing.T) {
@@ -152,7 +153,7 @@ func otherCA(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := background(t, "another CA", k.Run)
+	stop := wait.Background(t, "another CA", k.Run)
 	eventually(t, "another CA is there", func() bool { return k.Ready() == nil })
 	stop()
 	text, err := os.ReadFile(filepath.Join(dir, "ca.json"))

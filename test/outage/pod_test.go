@@ -17,6 +17,7 @@ import (
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/relay"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // Ports of every pod, and of the Service catalog.
@@ -102,7 +103,7 @@ func (p *pod) serveHTTP(t *testing.T, at string) {
 	mux.Handle("/chat", websocket.Server{Handler: func(c *websocket.Conn) { _, _ = io.Copy(c, c) }})
 	mux.HandleFunc("/stream", repeat)
 	server := &http.Server{Handler: mux, Protocols: &protocols}
-	stop := background(t, "application at "+at, func(context.Context) error {
+	stop := wait.Background(t, "application at "+at, func(context.Context) error {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}

@@ -99,7 +99,7 @@ func (w *town) versionOfWebhooks() [2]string {
 func (w *town) build() string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, "heddle")
-	out, err := exec.CommandContext(w.t.Context(), "go", "build", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
+	out, err := exec.CommandContext(w.t.Context(), "go", "build", "-ldflags", "-s -w", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("build heddle: %v\n%s", err, out)
 	}
