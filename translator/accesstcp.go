@@ -29,15 +29,15 @@ func tcpAccess(prefix string, a *model.Access, identities string) []*listenerv3.
 		}
 		out = append(out, &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(&tcprbacv3.RBAC{
 			StatPrefix: prefix + "." + kind + ".", Rules: rules,
-			ShadowRules: audit, ShadowRulesStatPrefix: "audit_",
+			ShadowRules: audit, ShadowRulesStatPrefix: auditPrefix + kind + "_",
 		})}})
 	}
 	var denied, refused *rbacv3.RBAC
 	if shadow != nil {
 		denied, refused = c.deny(shadow), c.allow(shadow)
 	}
-	add(filterDeny, "deny", c.deny(a), denied)
-	add(filterAllow, "allow", c.allow(a), refused)
+	add(filterDeny, kindDeny, c.deny(a), denied)
+	add(filterAllow, kindAllow, c.allow(a), refused)
 	return out
 }
 

@@ -206,6 +206,7 @@ func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificat
 		caller:  caller,
 		guarded: rulesOnPaths(p),
 		age:     age,
+		log:     httpRefusals(),
 	})
 	if caller == callerProved {
 		mutual(s, chain, nil)
@@ -226,6 +227,7 @@ func inboundTCP(s *model.Settings, p model.InboundPort, caller clientCertificate
 	} else if !tcpTakesAnybody(p.Access) {
 		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: refusedCluster}
 	}
+	t.AccessLog = tcpRefusals(p.Access, caller, s.TrustDomain)
 	chain := tcpChain(t)
 	chain.Filters = append(tcpAccess("tcp."+inboundName(p.Number), p.Access, trustDomainPrefix(s)), chain.Filters...)
 	if caller == callerProved {

@@ -328,6 +328,8 @@ func TestARefusalNamesItsRuleAndAnApplicationsOwnIsLeftAlone(t *testing.T) {
 		t.Errorf("the application's own refusal: %d, %q, %q", own.StatusCode, got, body)
 	}
 	g.rule(allowances, "web", ask("GET", "/x"), http.StatusForbidden)
+	wantRefusal(g.send(t, "web", ask("GET", "/x")), model.AccessUnmatched([]model.DocumentRef{{ConfigMap: model.Key{Namespace: "shop", Name: "access"}, Item: "access.yaml"}}))
+	g.rule("kind: Access\ndefault: deny\n", "web", ask("GET", "/public/x"), http.StatusForbidden)
 	wantRefusal(g.send(t, "web", ask("GET", "/x")), model.AccessDefault)
 }
 
