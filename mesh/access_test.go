@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 )
 
 // accessText writes what holds for a port in one line: deny rules, allow rules, and whether others are refused.
@@ -313,7 +314,7 @@ func TestACodeStaysWhileARuleDoes(t *testing.T) {
 }
 
 func TestARefusalBecauseNothingAllowsNamesTheDocumentsThatAllow(t *testing.T) {
-	one, two := model.DocumentRef{ConfigMap: key("shop/1"), Item: "traffic.yaml"}, model.DocumentRef{ConfigMap: key("shop/2"), Item: "traffic.yaml"}
+	one, two := policy.Place{Namespace: "shop", ConfigMap: "1", Key: "traffic.yaml"}, policy.Place{Namespace: "shop", ConfigMap: "2", Key: "traffic.yaml"}
 	first := aPolicy("shop/1", "kind: Access\nrules: [{from: [x/a]}]\n", created(2))
 	second := aPolicy("shop/2", "kind: Access\nservice: web\nrules: []\n", created(1))
 	codes := func(s *State, port uint16) []string {
@@ -325,16 +326,16 @@ func TestARefusalBecauseNothingAllowsNamesTheDocumentsThatAllow(t *testing.T) {
 		return out
 	}
 	s := shop(first, second, aPolicy("shop/3", "kind: Access\naction: deny\nrules: [{from: [x/b]}]\n"))
-	both := model.AccessUnmatched([]model.DocumentRef{one, two})
+	both := policy.UnmatchedCode([]policy.Place{one, two})
 	want(t, "both speak of the port", codes(s, 8080), []string{both})
-	want(t, "one does", codes(s, 0), []string{model.AccessUnmatched([]model.DocumentRef{one})})
-	want(t, "in another order", model.AccessUnmatched([]model.DocumentRef{two, one, two}), both)
+	want(t, "one does", codes(s, 0), []string{policy.UnmatchedCode([]policy.Place{one})})
+	want(t, "in another order", policy.UnmatchedCode([]policy.Place{two, one, two}), both)
 	want(t, "form", len(both), len("HDA-none-12345678"))
 	s.Apply(events(aPolicy("shop/1", "kind: Access\nrules: [{from: [x/c]}, {methods: [GET]}]\n", created(2))))
 	want(t, "after an edit", codes(s, 8080), []string{both})
 	s.Apply(events(aPolicy("shop/1", "kind: Access\nmode: audit\nrules: [{from: [x/c]}]\n", created(2))))
-	want(t, "one in audit mode", codes(s, 8080), []string{model.AccessUnmatched([]model.DocumentRef{two}), both})
-	want(t, "where it is alone", codes(s, 0), []string{"", model.AccessUnmatched([]model.DocumentRef{one})})
+	want(t, "one in audit mode", codes(s, 8080), []string{policy.UnmatchedCode([]policy.Place{two}), both})
+	want(t, "where it is alone", codes(s, 0), []string{"", policy.UnmatchedCode([]policy.Place{one})})
 	s.Apply(gone(first, second))
 	s.Apply(events(aPolicy("shop/4", "kind: Access\ndefault: authenticated\n")))
 	want(t, "a default", codes(s, 8080), []string{model.AccessDefault})

@@ -21,14 +21,14 @@ type rules struct {
 // ruleSet is what the documents of one mode say.
 type ruleSet struct {
 	deny, allow []model.AccessRule
-	allowing    []model.DocumentRef // the documents that allow; if there is one, all others are refused
-	fallback    *accessPart         // the document whose default counts
+	allowing    []policy.Place // the documents that allow; if there is one, all others are refused
+	fallback    *accessPart    // the document whose default counts
 }
 
 // add takes what a document says, names being what it may call the port.
 func (a *rules) add(p *accessPart, names []policy.Port) {
 	if p.says == nil {
-		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: p.code("")})
+		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: p.place().RuleCode("")})
 		return
 	}
 	set, mode := &a.enforced, p.says.Mode
@@ -53,15 +53,15 @@ func (a *rules) add(p *accessPart, names []policy.Port) {
 		a.origins = append(a.origins, origin)
 	}
 	denies := p.says.Action == policy.ActionDeny
-	if r := p.document.ref; !denies {
-		set.allowing = append(set.allowing, model.DocumentRef{ConfigMap: r.configMap, Item: r.item})
+	if !denies {
+		set.allowing = append(set.allowing, p.place())
 	}
 	for i, r := range *p.says.Rules {
 		if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(n policy.Port) bool { return slices.Contains(names, n) }) {
 			continue
 		}
 		at := policy.Path("rules").Index(i)
-		rule := accessRule(r, p.code(at))
+		rule := accessRule(r, p.place().RuleCode(at))
 		if denies {
 			set.deny = append(set.deny, rule)
 		} else {
@@ -99,7 +99,7 @@ func (a *rules) access() *model.Access {
 		out.Origins = append(out.Origins, a.join.defaults.origin)
 	}
 	if allowing := a.enforced.allowing; len(allowing) > 0 {
-		out.Allow, out.Closed, out.Code = a.enforced.allow, true, model.AccessUnmatched(allowing)
+		out.Allow, out.Closed, out.Code = a.enforced.allow, true, policy.UnmatchedCode(allowing)
 	} else {
 		a.setDefault(out, fallback)
 	}
@@ -107,7 +107,7 @@ func (a *rules) access() *model.Access {
 	switch {
 	case len(a.audited.allowing) > 0:
 		shadow.Allow, shadow.Closed = slices.Concat(a.enforced.allow, a.audited.allow), true
-		shadow.Code = model.AccessUnmatched(slices.Concat(a.enforced.allowing, a.audited.allowing))
+		shadow.Code = policy.UnmatchedCode(slices.Concat(a.enforced.allowing, a.audited.allowing))
 	case a.audited.fallback != nil && len(a.enforced.allowing) == 0:
 		a.setDefault(shadow, a.audited.fallback.says.Default)
 	}
@@ -146,10 +146,10 @@ func accessRule(r policy.Rule, code string) model.AccessRule {
 	return rule
 }
 
-// code names the rule at a path of the document, or without one all of it.
-func (p *accessPart) code(at policy.Path) string {
+// place is where the document stands.
+func (p *accessPart) place() policy.Place {
 	r := p.document.ref
-	return model.AccessCode(r.configMap, r.item, string(at))
+	return policy.Place{Namespace: r.configMap.Namespace, ConfigMap: r.configMap.Name, Key: r.item}
 }
 
 // origin names the document: which of its parts act on a port depends on all the others.

@@ -1,13 +1,5 @@
 package model
 
-import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"slices"
-	"strings"
-)
-
 // MTLS says whether a port takes plain text.
 type MTLS uint8
 
@@ -33,33 +25,6 @@ type Access struct {
 
 // AccessDefault is the code of refusals by a default, of the mesh or a namespace, and of the rule that a default is.
 const AccessDefault = "HDA-default"
-
-// AccessCode names a rule to whom it refuses, by where it stands: in which item of which ConfigMap, and at which path of
-// that. An edit of the rule does not change it, and it says nothing to those who cannot read the document.
-func AccessCode(configMap Key, item, path string) string {
-	return "HDA-" + shortHash(fmt.Appendf(nil, "%s %s %s", configMap, item, path))
-}
-
-// AccessUnmatched names documents that allow, in whatever order, to whom none of their rules lets through.
-func AccessUnmatched(documents []DocumentRef) string {
-	var names []string
-	for _, d := range documents {
-		names = append(names, d.ConfigMap.String()+" "+d.Item)
-	}
-	slices.Sort(names)
-	return "HDA-none-" + shortHash([]byte(strings.Join(slices.Compact(names), "\n")))
-}
-
-// DocumentRef says where a policy document stands.
-type DocumentRef struct {
-	ConfigMap Key
-	Item      string // the key in its data
-}
-
-func shortHash(b []byte) string {
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:4])
-}
 
 // AccessRule is a conjunction of alternatives: all that is set must hold.
 type AccessRule struct {
