@@ -28,7 +28,7 @@ type ruleSet struct {
 // add takes what a document says, names being what it may call the port.
 func (a *rules) add(p *accessPart, names []policy.Port) {
 	if p.says == nil {
-		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: p.place().RuleCode("")})
+		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: p.place().RuleCode(""), Origin: p.wherefrom()})
 		return
 	}
 	set, mode := &a.enforced, p.says.Mode
@@ -62,6 +62,7 @@ func (a *rules) add(p *accessPart, names []policy.Port) {
 		}
 		at := policy.Path("rules").Index(i)
 		rule := accessRule(r, p.place().RuleCode(at))
+		rule.Origin = p.wherefrom()
 		if denies {
 			set.deny = append(set.deny, rule)
 		} else {
@@ -152,8 +153,15 @@ func (p *accessPart) place() policy.Place {
 	return policy.Place{Namespace: r.configMap.Namespace, ConfigMap: r.configMap.Name, Key: r.item}
 }
 
-// origin names the document: which of its parts act on a port depends on all the others.
-func (p *accessPart) origin() model.Origin {
+// wherefrom names the document, whatever its version.
+func (p *accessPart) wherefrom() model.Origin {
 	r := p.document.ref
-	return model.Origin{Kind: "ConfigMap", Key: r.configMap, Item: r.item, Hash: p.document.good[0].hash}
+	return model.Origin{Kind: "ConfigMap", Key: r.configMap, Item: r.item}
+}
+
+// origin names the version of the document: which of its parts act on a port depends on all the others.
+func (p *accessPart) origin() model.Origin {
+	o := p.wherefrom()
+	o.Hash = p.document.good[0].hash
+	return o
 }

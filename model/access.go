@@ -32,6 +32,7 @@ type AccessRule struct {
 	Methods []string     // any of them; empty: all
 	Paths   []AccessPath // any of them; empty: all
 	Code    string       // names the rule to whom it refuses; the same as long as the rule stays where it stands
+	Origin  Origin       // its document, without a hash: an edit of another rule changes nothing here; zero of a default
 }
 
 // HTTPOnly says that the rule looks at what only an HTTP request has.

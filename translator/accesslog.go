@@ -94,14 +94,14 @@ func tcpRefusals(a *model.Access, caller clientCertificate, trustDomain string) 
 	case caller == callerProved && restricted:
 		out = append(out, logCalls(callRefused, wrongIdentity(), map[string]string{"code": strings.Join(tcpCodes(a), ",")}))
 	case caller != callerProved && !tcpTakesAnybody(a):
-		out = append(out, logCalls(callRefused, nil, map[string]string{"code": unprovedCode(a)}))
+		return []*accesslogv3.AccessLog{logCalls(callRefused, nil, map[string]string{"code": unprovedCode(a)})}
 	}
 	if a != nil && a.Shadow != nil {
 		out = append(out, logCalls(callAudited, eitherOf(
-			found(tcpFindings, auditPrefix+kindDeny+"_"+shadowResult, "denied"),
-			found(tcpFindings, auditPrefix+kindAllow+"_"+shadowResult, "denied"),
+			found(tcpFindings, tcpAudit(kindDeny)+shadowResult, "denied"),
+			found(tcpFindings, tcpAudit(unmatchedCode(a.Shadow))+shadowResult, "denied"),
 		), map[string]string{
-			"code":      "%DYNAMIC_METADATA(" + tcpFindings + ":" + auditPrefix + kindDeny + "_" + shadowRule + ")%",
+			"code":      "%DYNAMIC_METADATA(" + tcpFindings + ":" + tcpAudit(kindDeny) + shadowRule + ")%",
 			"unmatched": unmatchedCode(a.Shadow),
 		}))
 	}

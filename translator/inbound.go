@@ -210,6 +210,8 @@ func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificat
 	})
 	if caller == callerProved {
 		mutual(s, chain, nil)
+	} else {
+		chain.Filters = slices.Insert(chain.Filters, 0, countPlain(p.Number))
 	}
 	return chain
 }
@@ -229,9 +231,12 @@ func inboundTCP(s *model.Settings, p model.InboundPort, caller clientCertificate
 	}
 	t.AccessLog = tcpRefusals(p.Access, caller, s.TrustDomain)
 	chain := tcpChain(t)
+	chain.Metadata = provenance(tcpOrigins(p.Access)...)
 	chain.Filters = append(tcpAccess("tcp."+inboundName(p.Number), p.Access, trustDomainPrefix(s)), chain.Filters...)
 	if caller == callerProved {
 		mutual(s, chain, tcpPrincipals(p.Access, s.TrustDomain))
+	} else {
+		chain.Filters = slices.Insert(chain.Filters, 0, countPlain(p.Number))
 	}
 	return chain
 }

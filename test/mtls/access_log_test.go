@@ -161,17 +161,11 @@ func TestTheServersSidecarLogsTCPConnectionsThatAreOrWouldBeRefused(t *testing.T
 
 	a := put("kind: Access\nmode: audit\naction: deny\nservice: catalog\nrules: [{from: [shop/web]}]\n")
 	eventually(t, "a denial in audit mode is logged", func() bool {
-		if !hears("web") || !hears("other") {
-			t.Fatal("audit mode refuses")
-		}
-		return slices.Contains(g.server.calls(), line("access would be denied", "audit", "web", a.Shadow.Deny[0].Code))
+		return hears("web") && hears("other") && slices.Contains(g.server.calls(), line("access would be denied", "audit", "web", a.Shadow.Deny[0].Code))
 	})
 	a = put("kind: Access\nmode: audit\nservice: catalog\nrules: [{from: [shop/web]}]\n")
 	eventually(t, "that nothing allows is logged in audit mode", func() bool {
-		if !hears("web") || !hears("other") {
-			t.Fatal("audit mode refuses")
-		}
-		return slices.Contains(g.server.calls(), line("access would be denied", "audit", "other", a.Shadow.Code))
+		return hears("web") && hears("other") && slices.Contains(g.server.calls(), line("access would be denied", "audit", "other", a.Shadow.Code))
 	})
 	a = put("kind: Access\nservice: catalog\nrules: [{from: [shop/web]}]\n")
 	eventually(t, "others are refused", func() bool { return hears("web") && !hears("other") && !hears("") })
@@ -180,4 +174,28 @@ func TestTheServersSidecarLogsTCPConnectionsThatAreOrWouldBeRefused(t *testing.T
 	a = put("kind: Access\nservice: catalog\naction: deny\nrules: [{from: [shop/web]}]\n")
 	eventually(t, "one is refused", func() bool { return !hears("web") && hears("other") && hears("") })
 	logged(line("access denied", "refused", "web", a.Deny[0].Code))
+}
+
+func TestAPermissivePortCountsThoseWhoProveNothingApart(t *testing.T) {
+	g := newGuarded(t)
+	counted := func() string { return g.stats(g.server, ".plain.rbac.") }
+	g.once(t, "web", ask("GET", "/"))
+	if got := counted(); got != "" {
+		t.Errorf("a caller who proves an identity counts as one who does not: %s", got)
+	}
+	for range 3 {
+		g.once(t, "", ask("GET", "/"))
+	}
+	if got, want := counted(), "tcp.in|8080.plain.rbac.allowed: 3"; got != want {
+		t.Errorf("it counts %s; want %s", got, want)
+	}
+	g.rule(denials, "", ask("GET", "/admin"), http.StatusForbidden)
+	before := counted()
+	g.once(t, "", ask("GET", "/admin"))
+	if counted() == before {
+		t.Error("who is refused does not count")
+	}
+	g.strict[g.server.key] = true
+	g.publish()
+	eventually(t, "the port is strict", func() bool { return g.once(t, "", ask("GET", "/")) == 0 })
 }
