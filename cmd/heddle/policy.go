@@ -24,7 +24,7 @@ func policyCommand() *cobra.Command {
 		// Without it cobra prints help and succeeds, whatever the verb.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(validateCommand())
+	c.AddCommand(validateCommand(), explainCommand())
 	return c
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 )
 
 // guarded is a pod with the Service's port for HTTP, of which documents say who may call. Its application notes what
@@ -328,6 +329,8 @@ func TestARefusalNamesItsRuleAndAnApplicationsOwnIsLeftAlone(t *testing.T) {
 		t.Errorf("the application's own refusal: %d, %q, %q", own.StatusCode, got, body)
 	}
 	g.rule(allowances, "web", ask("GET", "/x"), http.StatusForbidden)
+	wantRefusal(g.send(t, "web", ask("GET", "/x")), policy.UnmatchedCode([]policy.Place{{Namespace: "shop", ConfigMap: "access", Key: "access.yaml"}}))
+	g.rule("kind: Access\ndefault: deny\n", "web", ask("GET", "/public/x"), http.StatusForbidden)
 	wantRefusal(g.send(t, "web", ask("GET", "/x")), model.AccessDefault)
 }
 
