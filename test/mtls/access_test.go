@@ -250,6 +250,12 @@ func TestNoRequestGetsPastADenialAndNoneBesideAnAllowance(t *testing.T) {
 	}
 	g.rule(allowances, "web", ask("GET", "/x"), http.StatusForbidden)
 	g.attack(t, "an allowance", allowed)
+	for account, want := range map[string]int{"web": 1, "": 0, "other": 0} {
+		g.sendHTTP2(t, account, request("/public/x"))
+		if got := g.arrived(); len(got) != want {
+			t.Errorf("of a request by HTTP/2 that web may make, made as %q, %d reached the application", account, len(got))
+		}
+	}
 	for _, target := range []string{"/public/x", "//public/x", "/pkg.Shop/Get"} {
 		if got := g.once(t, "web", ask("GET", target)); got != http.StatusOK {
 			t.Errorf("what is allowed, %s, is answered %d", target, got)
@@ -280,10 +286,12 @@ func (g *guarded) attack(t *testing.T, what string, may func(arrival) bool) {
 		}
 	}
 	for name, fields := range pseudoHeaders() {
-		g.sendHTTP2(t, fields)
-		for _, a := range g.arrived() {
-			if !may(a) {
-				t.Errorf("%s: HTTP/2 with %s reached the application as %+v", what, name, a)
+		for _, account := range []string{"web", ""} {
+			g.sendHTTP2(t, account, fields)
+			for _, a := range g.arrived() {
+				if !may(a) {
+					t.Errorf("%s: HTTP/2 with %s, as %q, reached the application as %+v", what, name, account, a)
+				}
 			}
 		}
 	}
