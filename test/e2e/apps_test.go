@@ -233,6 +233,9 @@ func (w town) ports() {
 			}
 		}
 		for _, port := range []string{"15001", "15006"} {
+			if _, err := w.curl("client", "http://"+net.JoinHostPort(address, port)); err == nil || strings.Contains(err.Error(), "exit code 28") {
+				w.t.Errorf("the client's call of port %s of %s ends with %v, want an end before it gives up", port, address, err)
+			}
 			if _, err := w.bash("plain", said(address, port)); err == nil || !strings.Contains(err.Error(), "Connection refused") {
 				w.t.Errorf("connecting to port %s of %s ends with %v, want a refusal", port, address, err)
 			}
