@@ -61,11 +61,10 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 
 // serveServer does all but sign.
 func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, client kubernetes.Interface, host string) error {
-	o.ConnectionAge = controlplane.ConnectionAge(f.lifetime)
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: o, Client: client, Identity: host, Sidecars: cmp.Or(f.sidecars, ":15010"),
 		Signer:    cmp.Or(f.signer, "heddle-signer."+o.Namespace+".svc:15012"),
-		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address,
+		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address, Lifetime: f.lifetime,
 	})
 	if err != nil {
 		return err
