@@ -40,14 +40,20 @@ func ServingNames(namespace string) []string {
 // SignerOptions say what a signer signs with and where it answers. TrustDomain and Listener are required.
 type SignerOptions struct {
 	TrustDomain spiffeid.TrustDomain
-	Namespace   string                                           // the control plane's own; default DefaultNamespace
-	Listener    net.Listener                                     // closed when the signer ends
-	Lifetime    time.Duration                                    // of leaves; default identity.DefaultLifetime
-	TokenLife   time.Duration                                    // of JWT-SVIDs; default identity.DefaultTokenLifetime
-	Skew        time.Duration                                    // how far clocks may differ; default 1 minute
-	First       func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
-	Registry    prometheus.Registerer                            // nil: nobody reads the metrics
+	Namespace   string                // the control plane's own; default DefaultNamespace
+	Listener    net.Listener          // closed when the signer ends
+	Lifetime    time.Duration         // of leaves; default identity.DefaultLifetime
+	TokenLife   time.Duration         // of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew        time.Duration         // how far clocks may differ; default 1 minute
+	First       FirstCA               // default: a new root
+	Registry    prometheus.Registerer // nil: nobody reads the metrics
 	Log         zerolog.Logger
+}
+
+// FirstCA says what is to sign where there never was a CA. The zero value makes a new root.
+type FirstCA struct {
+	Make func(now time.Time) (*identity.Authority, error)
+	From string // where Make finds a given one, for people; empty: it makes one
 }
 
 // Signer gives sidecars their identities, and this process its own.
@@ -190,7 +196,7 @@ func (s *Signer) ownExpiry() float64 {
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{
+		TrustDomain: s.options.TrustDomain, First: s.options.First.Make, Given: s.options.First.From, Limits: identity.Limits{
 			Leaf: s.options.Lifetime, Token: cmp.Or(s.options.TokenLife, identity.DefaultTokenLifetime), Slack: s.options.Skew,
 		},
 		Observe: s.observe, Log: s.log(),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"time"
 
@@ -95,27 +94,11 @@ func (f *rotateFlags) target() (operator.Rotation, error) {
 		}
 		return to, nil
 	}
-	for _, file := range []struct {
-		flag, path string
-		into       *string
-	}{{"to-chain", f.chain, &to.Certificates}, {"to-key", f.key, &to.Key}, {"anchors", f.anchors, &to.Anchors}, {"jwt-key", f.jwtKey, &to.JWTKey}} {
-		if file.path == "" {
-			continue
-		}
-		text, err := os.ReadFile(file.path)
-		if err != nil {
-			return to, fmt.Errorf("--%s: %w", file.flag, err)
-		}
-		*file.into = string(text)
+	m, err := caFiles{caFile{"to-chain", f.chain}, caFile{"to-key", f.key}, caFile{"anchors", f.anchors}, caFile{"jwt-key", f.jwtKey}}.read()
+	if err != nil {
+		return to, err
 	}
-	if to.JWTKey == "" {
-		key, err := identity.NewJWTKey()
-		if err != nil {
-			return to, err
-		}
-		to.JWTKey = string(key)
-	}
-	return to, nil
+	return operator.Rotation{Certificates: string(m.Certificates), Key: string(m.Key), Anchors: string(m.Anchors), JWTKey: string(m.JWTKey)}, nil
 }
 
 // follow prints how a rotation goes on, a line for each change, until its end. It fails if that is a return to the CA

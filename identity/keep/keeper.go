@@ -18,7 +18,9 @@ type Options struct {
 	TrustDomain spiffeid.TrustDomain
 	// First makes the first CA, where there never was one; default: a new root. Give an intermediate of an offline root
 	// here (identity.LoadAuthority).
-	First  func(now time.Time) (*identity.Authority, error)
+	First func(now time.Time) (*identity.Authority, error)
+	// Given says where First finds a given one, for people; empty: it makes one. Where there is a CA already it is not asked.
+	Given  string
 	Limits identity.Limits // the longest lives of what is signed
 	// Observe says what is known of the proxies; since is when this process became the one that serves, and what it
 	// saw before does not count. Without it no rotation goes on.
@@ -51,6 +53,7 @@ type Keeper struct {
 	text   string // what was read last and is good
 	parsed *ca    // what that says
 	copied copied
+	given  bool // it was said what became of Options.Given
 	// published is since when the state that was entered then has been served by us.
 	published, entered time.Time
 }
@@ -186,6 +189,7 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 	if was.trust.Fingerprint != t.Fingerprint || string(was.trust.Bundle) != string(t.Bundle) {
 		return true, k.store.writeTrust(ctx, was, t)
 	}
+	k.unused()
 	k.serve(c)
 	k.beginLeading(ctx)
 	if !k.entered.Equal(c.state.Entered) {
@@ -219,9 +223,23 @@ func (k *Keeper) create(ctx context.Context, was stored) error {
 	if err := k.store.writeCA(ctx, was, text); err != nil {
 		return err
 	}
-	k.options.Log.Info().Str("authority", a.Name()).Time("expires", a.Expires()).Str("stored", k.store.caName()).
-		Msg("made the first CA; keep a backup of it")
+	k.given = true
+	e := k.options.Log.Info().Str("authority", a.Name()).Time("expires", a.Expires()).Str("stored", k.store.caName())
+	if k.options.Given != "" {
+		e.Str("given", k.options.Given).Msg("took the given CA for the first one; keep a backup of it")
+		return nil
+	}
+	e.Msg("made the first CA; keep a backup of it")
 	return nil
+}
+
+// unused says once that a CA is given where there is one already: who gives it may think that it signs.
+func (k *Keeper) unused() {
+	if k.options.Given != "" && !k.given {
+		k.given = true
+		k.options.Log.Info().Str("given", k.options.Given).
+			Msg("there is a CA already, so the given one is not read; heddle identity rotate moves to another")
+	}
 }
 
 // next moves the rotation on, if what proxies have taken allows it.
