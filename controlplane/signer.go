@@ -199,7 +199,7 @@ func (s *Signer) keepOptions() keep.Options {
 		TrustDomain: s.options.TrustDomain, First: s.options.First.Make, Given: s.options.First.From, Limits: identity.Limits{
 			Leaf: s.options.Lifetime, Token: cmp.Or(s.options.TokenLife, identity.DefaultTokenLifetime), Slack: s.options.Skew,
 		},
-		Observe: s.observe, Log: s.log(),
+		Observe: s.observe, Registry: s.options.Registry, Log: s.log(),
 	}
 }
 

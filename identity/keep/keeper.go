@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -27,8 +28,9 @@ type Options struct {
 	Observe func(now, since time.Time) identity.Observation
 	// Namespaces lists those with sidecars; nil for none.
 	Namespaces func() []string
-	Every      time.Duration    // how often to go round, if nothing calls for it; default 5 s
-	Now        func() time.Time // default time.Now
+	Registry   prometheus.Registerer // nil: nobody reads the metrics
+	Every      time.Duration         // how often to go round, if nothing calls for it; default 5 s
+	Now        func() time.Time      // default time.Now
 	Log        zerolog.Logger
 }
 
@@ -46,8 +48,10 @@ type Keeper struct {
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
-	// uncopied are the namespaces without the current bundle, in order.
-	uncopied []string
+	// uncopied are the namespaces without the current bundle, and since when.
+	uncopied map[string]time.Time
+	// failures counts tries to write it there.
+	failures *prometheus.CounterVec
 
 	// Of the goroutine that goes round:
 	text   string // what was read last and is good
@@ -74,10 +78,12 @@ func newKeeper(o Options, s store) *Keeper {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Keeper{
+	k := &Keeper{
 		options: o, store: s, wake: make(chan struct{}, 1), orders: make(chan order), changed: make(chan struct{}),
 		fault: &Fault{Code: Unavailable, Message: "the CA has not been read yet; ask again"},
 	}
+	k.failures = k.newFailures(o.Registry)
+	return k
 }
 
 // Run keeps the CA until ctx ends, as the one writer whenever it may be.

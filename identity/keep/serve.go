@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -110,7 +111,7 @@ type Progress struct {
 func (k *Keeper) Progress() Progress {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := Progress{Leading: !k.since.IsZero(), Uncopied: k.uncopied}
+	p := Progress{Leading: !k.since.IsZero(), Uncopied: slices.Sorted(maps.Keys(k.uncopied))}
 	if k.fault != nil {
 		p.Fault = k.fault.Error()
 	}
