@@ -66,8 +66,7 @@ type Signer struct {
 	server    *service.Server
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
-	door      *Serving           // what sidecars are shown; nil: nothing
-	servings  []*Serving         // it, and others by DNS names
+	door      *shown             // nil: sidecars are served by others
 }
 
 // ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
@@ -180,18 +179,19 @@ func registerExpiry(r prometheus.Registerer, expiry func() float64) {
 	}
 }
 
-func (s *Signer) ownExpiry() float64 {
-	first := 0.0
-	for _, v := range s.servings {
-		own := v.leaf.Load()
-		if own == nil {
-			return 0
-		}
-		if end := float64(own.NotAfter.Unix()); first == 0 || end < first {
-			first = end
-		}
+// own is the certificate that sidecars are shown; nil: none, or not yet.
+func (s *Signer) own() *service.Leaf {
+	if s.door == nil {
+		return nil
 	}
-	return first
+	return s.door.leaf.Load()
+}
+
+func (s *Signer) ownExpiry() float64 {
+	if own := s.own(); own != nil {
+		return float64(own.NotAfter.Unix())
+	}
+	return 0
 }
 
 func (s *Signer) keepOptions() keep.Options {
@@ -210,14 +210,10 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 		roll = s.pods
 	}
 	o := s.connected.Observe(roll, now, since)
-	for _, v := range s.servings {
-		own := v.leaf.Load()
-		if own == nil {
-			continue
-		}
+	if own := s.own(); own != nil {
 		// It reads the bundle at each handshake, so it has taken whatever there is.
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
-			Name: v.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
+			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
 			Authority: own.Authority, Issued: own.Authority, LeafExpires: own.NotAfter,
 		})
 	}
@@ -251,13 +247,9 @@ func (s *Signer) Facts() (service.Facts, error) {
 	if err != nil {
 		return f, err
 	}
-	var own []service.Leaf
-	for _, v := range s.servings {
-		if leaf := v.leaf.Load(); leaf != nil {
-			own = append(own, *leaf)
-		}
+	if own := s.own(); own != nil {
+		f.ControlPlane = append([]service.Leaf{*own}, f.ControlPlane...)
 	}
-	f.ControlPlane = append(own, f.ControlPlane...)
 	return f, nil
 }
 
@@ -286,9 +278,9 @@ func (s *Signer) Join(pod *model.Pod) (string, error) {
 // TLS is the control plane's side of a [Door]. It must be called before Run.
 func (s *Signer) TLS() *tls.Config {
 	if s.door == nil {
-		s.door = s.Serving()
+		s.door = &shown{signer: s, certified: make(chan struct{})}
 	}
-	return identity.Server(s.door.GetCertificate, s.bundle)
+	return identity.Server(s.door.certificate, s.bundle)
 }
 
 // await waits for the beginning to be over: until there is a certificate for sidecars, or at least a CA; or for a while.
@@ -310,8 +302,8 @@ func (s *Signer) Run(ctx context.Context) error {
 		group.Go(func() error { return s.pods.Run(running) })
 	}
 	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
-	for _, v := range s.servings {
-		renewer := v.renewer()
+	if s.door != nil {
+		renewer := s.door.renewer()
 		group.Go(func() error { return renewer.Run(running) })
 		group.Go(func() error { return s.renewOnRotation(running, renewer) })
 	}
