@@ -69,11 +69,13 @@ type Signer struct {
 	door      *shown             // nil: sidecars are served by others
 }
 
-// ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
+// ClusterOptions say which cluster's pods a signer signs for. Client and Identity are required.
 type ClusterOptions struct {
 	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
 	CA       kubernetes.Interface // for the Lease and the CA, which must not wait behind what strangers ask; default Client
 	Identity string               // of this process among the replicas: its pod's name
+	// LeaseDuration is after how long a leader that is silent is replaced; default 15 s.
+	LeaseDuration time.Duration
 	// Apart says that the control plane's servers are other processes, which get their identities from here as sidecars
 	// do. This one then has no [Signer.TLS].
 	Apart bool
@@ -99,7 +101,7 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	s.pods = attest.NewPodWatch(watch)
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
-	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity})
+	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity, LeaseDuration: c.LeaseDuration})
 	reviewer := attest.NewReviewer(attest.ReviewerOptions{
 		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: servers,
 	})
