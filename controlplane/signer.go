@@ -45,7 +45,8 @@ type SignerOptions struct {
 	Lifetime    time.Duration         // of leaves; default identity.DefaultLifetime
 	TokenLife   time.Duration         // of JWT-SVIDs; default identity.DefaultTokenLifetime
 	Skew        time.Duration         // how far clocks may differ; default 1 minute
-	First       FirstCA               // default: a new root
+	First       FirstCA               // default: one of Upstream, or a new root
+	Upstream    keep.Upstream         // signs the CAs that are made here; nil: each is a root
 	Registry    prometheus.Registerer // nil: nobody reads the metrics
 	Log         zerolog.Logger
 }
@@ -198,7 +199,7 @@ func (s *Signer) ownExpiry() float64 {
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First.Make, Given: s.options.First.From, Limits: identity.Limits{
+		TrustDomain: s.options.TrustDomain, First: s.options.First.Make, Given: s.options.First.From, Upstream: s.options.Upstream, Limits: identity.Limits{
 			Leaf: s.options.Lifetime, Token: cmp.Or(s.options.TokenLife, identity.DefaultTokenLifetime), Slack: s.options.Skew,
 		},
 		Observe: s.observe, Registry: s.options.Registry, Log: s.log(),

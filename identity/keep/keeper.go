@@ -17,12 +17,15 @@ import (
 // Options say what is kept. TrustDomain is required.
 type Options struct {
 	TrustDomain spiffeid.TrustDomain
-	// First makes the first CA, where there never was one; default: a new root. Give an intermediate of an offline root
+	// First makes the first CA, where there never was one; default: one of Upstream, or a new root. Give an intermediate of an offline root
 	// here (identity.LoadAuthority).
 	First func(now time.Time) (*identity.Authority, error)
 	// Given says where First finds a given one, for people; empty: it makes one. Where there is a CA already it is not asked.
-	Given  string
-	Limits identity.Limits // the longest lives of what is signed
+	Given string
+	// Upstream signs the CAs that are made here, at the beginning, when half of the last one's life is over, and when somebody
+	// orders a rotation to none in particular; nil: each is a root of its own.
+	Upstream Upstream
+	Limits   identity.Limits // the longest lives of what is signed
 	// Observe says what is known of the proxies; since is when this process became the one that serves, and what it
 	// saw before does not count. Without it no rotation goes on.
 	Observe func(now, since time.Time) identity.Observation
@@ -54,10 +57,12 @@ type Keeper struct {
 	failures *prometheus.CounterVec
 
 	// Of the goroutine that goes round:
-	text   string // what was read last and is good
-	parsed *ca    // what that says
-	copied copied
-	given  bool // it was said what became of Options.Given
+	text    string // what was read last and is good
+	parsed  *ca    // what that says
+	copied  copied
+	tried   time.Time // to get the upstream's next CA
+	overdue string    // why there is none
+	given   bool      // it was said what became of Options.Given
 	// published is since when the state that was entered then has been served by us.
 	published, entered time.Time
 }
@@ -69,9 +74,6 @@ type order struct {
 }
 
 func newKeeper(o Options, s store) *Keeper {
-	if o.First == nil {
-		o.First = func(now time.Time) (*identity.Authority, error) { return identity.NewRoot(o.TrustDomain, now, 0) }
-	}
 	if o.Every == 0 {
 		o.Every = 5 * time.Second
 	}
@@ -211,7 +213,13 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 // create makes the first CA.
 func (k *Keeper) create(ctx context.Context, was stored) error {
 	now := k.options.Now()
-	a, err := k.options.First(now)
+	var a *identity.Authority
+	var err error
+	if k.options.First != nil {
+		a, err = k.options.First(now)
+	} else {
+		a, err = another(ctx, k.options.Upstream, k.options.TrustDomain, now)
+	}
 	if err != nil {
 		return fmt.Errorf("make the first CA: %w", err)
 	}
@@ -250,7 +258,11 @@ func (k *Keeper) unused() {
 
 // next moves the rotation on, if what proxies have taken allows it.
 func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err error) {
-	if k.options.Observe == nil || c.state.Phase == identity.Steady {
+	if c.state.Phase == identity.Steady {
+		k.wait(nil)
+		return k.renew(ctx, was, c)
+	}
+	if k.options.Observe == nil {
 		k.wait(nil)
 		return false, nil
 	}
