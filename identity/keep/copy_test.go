@@ -103,7 +103,7 @@ func TestACopyThatFailsIsCountedByItsReason(t *testing.T) {
 		copyInvalid:     apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, TrustConfigMap, nil),
 		copyTimeoutCode: fmt.Errorf("write ConfigMap: %w", context.DeadlineExceeded),
 		copyUnavailable: errors.New("dial tcp: connection refused"),
-		copyOther:       apierrors.NewGone("gone"),
+		copyOther:       apierrors.NewBadRequest("odd"),
 	} {
 		if got := copyReason(err); got != want {
 			t.Errorf("%v counts as %s, want %s", err, got, want)
