@@ -39,9 +39,10 @@ test: ## every test, with the race detector; sets itself up once (PKG=./policy/.
 	$(GO) test $(RACE) -count 1 -timeout 9m -p $(AT_ONCE) $(or $(PKG),$(SLOW) ./...)
 
 .PHONY: soak
-soak: ## 200 requests a second for a minute, leaves of 10 s, a new root in the middle; wants an idle machine
+soak: ## 200 requests a second for a minute, while the root rotates, while a killed control plane and API server are away; wants an idle machine
 	$(GO) run ./test/setup
 	HEDDLE_OUTAGE_LOAD=60s $(GO) test -count 1 -v -run '^TestNoRequestFailsWhileTheRootRotatesUnderLeavesOfTenSeconds$$' ./test/outage
+	HEDDLE_OUTAGE_LOAD=60s $(GO) test -count 1 -v -parallel 1 -run '^TestNoRequestFailsWhileAn?.*ThatWasKilledIsAway' ./test/live
 
 .PHONY: images
 images: ## heddle and heddle-proxy and those of the first walk, as bin/images/*.tar, without Docker

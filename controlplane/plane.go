@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
@@ -143,15 +142,9 @@ func New(o Options) *Plane {
 	}
 	p.metrics = newMetrics(p.registry)
 	o.Signals.Streaks = health{p, o.Log}
-	o.Signals.Identify = p.nodeOf
+	o.Signals.Connect = p.connectMeter
 	p.signals = observe.New(o.Signals)
 	return p
-}
-
-// nodeOf says whose statistics a stream brings.
-func (p *Plane) nodeOf(ctx context.Context, node *corev3.Node) (string, error) {
-	who, err := p.who(ctx, node)
-	return who.pod.String(), err
 }
 
 // Signals is what sidecars count. It may be read from any goroutine.

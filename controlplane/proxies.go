@@ -186,6 +186,7 @@ func (p *publisher) review(replaced []model.Key) {
 		if px := p.proxies[key]; px != nil && (pod == nil || !px.is(pod)) {
 			p.part(px)
 		}
+		p.reviewMeters(key, pod)
 		var left []*checker
 		for _, c := range p.checkers[key] {
 			if pod != nil && c.who.is(pod) {

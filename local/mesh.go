@@ -28,15 +28,15 @@ import (
 type Options struct {
 	// Dir is a directory of this mesh's own, where its sockets are: its path must be short.
 	Dir      string
-	Plane    controlplane.Options                             // its Door and Unredirected are set here
-	CA       string                                           // directory of the CA; default: one in Dir
-	Signer   string                                           // loopback address of the signer; default 127.0.0.1:0
-	Sidecars string                                           // loopback address that sidecars dial; default 127.0.0.1:0
-	Operator string                                           // path of the operator socket; empty: none
-	Lifetime time.Duration                                    // of certificates; default identity.DefaultLifetime
-	Tokens   time.Duration                                    // the life of JWT-SVIDs; default identity.DefaultTokenLifetime
-	Skew     time.Duration                                    // how far clocks may differ; default 1 minute
-	First    func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
+	Plane    controlplane.Options // its Door and Unredirected are set here
+	CA       string               // directory of the CA; default: one in Dir
+	Signer   string               // loopback address of the signer; default 127.0.0.1:0
+	Sidecars string               // loopback address that sidecars dial; default 127.0.0.1:0
+	Operator string               // path of the operator socket; empty: none
+	Lifetime time.Duration        // of certificates; default identity.DefaultLifetime
+	Tokens   time.Duration        // the life of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew     time.Duration        // how far clocks may differ; default 1 minute
+	First    controlplane.FirstCA // default: a new root
 	Log      zerolog.Logger
 }
 

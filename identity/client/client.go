@@ -62,6 +62,8 @@ type Client struct {
 type SVID struct {
 	Chain  []*x509.Certificate // the leaf first, then intermediates
 	Bundle *spiffebundle.Bundle
+	// Lifetime is that of certificates as the signer is set, in whole seconds; 0 if it does not say.
+	Lifetime time.Duration
 }
 
 // New makes a client. It connects when it is first asked for something.
@@ -90,8 +92,9 @@ func (c *Client) Serving(ctx context.Context, token string, csr []byte, names []
 
 func (c *Client) certify(ctx context.Context, path, token string, ask any, csr []byte) (SVID, error) {
 	var answer struct {
-		Chain  [][]byte        `json:"chain"`
-		Bundle json.RawMessage `json:"bundle"`
+		Chain    [][]byte        `json:"chain"`
+		Bundle   json.RawMessage `json:"bundle"`
+		Lifetime int64           `json:"lifetime"`
 	}
 	if _, err := c.call(ctx, call{http.MethodPost, path, token, ask, &answer, c.options.Timeout, maxAnswer}); err != nil {
 		return SVID{}, fmt.Errorf("ask %s for a certificate: %w", c.options.Address, err)
@@ -100,6 +103,7 @@ func (c *Client) certify(ctx context.Context, path, token string, ask any, csr [
 	if err != nil {
 		return SVID{}, fmt.Errorf("read the certificate that %s issued: %w", c.options.Address, err)
 	}
+	svid.Lifetime = time.Duration(answer.Lifetime) * time.Second
 	return svid, nil
 }
 
@@ -311,6 +315,9 @@ func (c *Client) verify(s tls.ConnectionState) error {
 		return fmt.Errorf("read the trust bundle: %w", err)
 	}
 	id, err := identity.VerifyLeaf(s.PeerCertificates, bundle, time.Now())
+	if identity.CodeOf(err) == identity.CodeTrustDomain {
+		return fmt.Errorf("verify the signer: %w; both must have the same --trust-domain", err)
+	}
 	if err != nil {
 		return fmt.Errorf("verify the signer: %w", err)
 	}

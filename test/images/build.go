@@ -28,7 +28,9 @@ const (
 )
 
 // All gives the names of all images.
-func All() []string { return []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis, HeddleNext, ProxyNext} }
+func All() []string {
+	return []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis, HeddleNext, ProxyNext}
+}
 
 // Full gives an image's name by the last part of it, heddle-proxy or heddle-proxy:next; without a tag it is that of most,
 // test. What is no image's is given back as it is.

@@ -19,24 +19,6 @@ func startWithLeaves(t testing.TB, leaf time.Duration) *world {
 	})
 }
 
-// Not parallel to any other test: all use this API server. Leaves of a minute are renewed after 24 to 36 s, so that
-// the API server is away when they should be: it is it that reviews the tokens.
-func TestNoRequestFailsThoughTheAPIServerIsAwayWhenLeavesAreDue(t *testing.T) {
-	w := startWithLeaves(t, time.Minute)
-	one := w.pod("catalog-1")
-	catalog := w.service("catalog")
-	w.slice("catalog", ready(one))
-	load := w.load(catalog)
-	load.next(10 * rate)
-
-	api.Kill(t)
-	load.next(20 * rate)
-	api.Resume(t)
-
-	load.next(rate)
-	load.finish()
-}
-
 func TestAMeshWhoseLeavesHaveExpiredHealsByItselfWhenTheControlPlaneReturns(t *testing.T) {
 	t.Parallel() // it mostly waits
 	w := startWithLeaves(t, 12*time.Second)

@@ -57,6 +57,7 @@ data:
 func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	t.Parallel() // it mostly waits
 	w := &world{t: t, scan: secrets.New(t), setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
+	w.apps = w.app
 	dir := w.directory()
 	socket := filepath.Join(dir, "operator.sock")
 	w.papers = w.joined(socket)

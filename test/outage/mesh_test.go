@@ -115,7 +115,7 @@ func (m *town) serve() {
 	log, metrics := m.scan.Log("the control plane"), prometheus.NewRegistry()
 	mesh, err := local.New(local.Options{
 		Dir: m.dir, CA: m.ca(), Signer: m.at(2, 1).String() + ":9001", Sidecars: m.at(2, 1).String() + ":9002",
-		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: m.options.first,
+		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: controlplane.FirstCA{Make: m.options.first},
 		Plane: controlplane.Options{
 			Source: kube.NewFolder(kube.FolderOptions{Dir: m.manifests(), Log: log}), Drain: time.Millisecond, Registry: metrics, Log: log,
 		},

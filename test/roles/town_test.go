@@ -46,7 +46,16 @@ import (
 
 var api = kubetest.New()
 
-func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childVariable); text != "" {
+		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(api.Main(m))
+}
 
 // patience is ample: a test that succeeds waits for seconds.
 const patience = 3 * time.Minute
@@ -119,20 +128,24 @@ func (w *town) serveSigner(b brief) (stop func()) {
 }
 
 // serveServer runs a server in this process.
-func (w *town) serveServer(name string, port uint16, p *corev1.Pod) (stop func()) {
+func (w *town) serveServer(name string, port uint16, p *corev1.Pod, change ...func(*controlplane.ServerOptions)) (stop func()) {
 	w.t.Helper()
 	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: w.server, Log: w.scan.Log(name)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s, err := controlplane.NewServer(controlplane.ServerOptions{
+	o := controlplane.ServerOptions{
 		Plane: controlplane.Options{
 			Source: cluster, LastGood: cluster.Revisions(), Listen: w.address(port + 4), Namespace: w.system, TrustDomain: trustDomain(),
 			Status: cluster.Status, Log: w.scan.Log(name),
 		},
 		Client: clientOf(w.t, w.server), Identity: name, Sidecars: w.address(port), Signer: w.address(15012),
 		TokenFile: w.token(p), BundleFile: w.bundleFile(), Webhooks: w.address(port + 7),
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	s, err := controlplane.NewServer(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
