@@ -114,6 +114,7 @@ type Plane struct {
 	batches  chan batch
 	calls    chan func()
 	refusals chan model.Event
+	told     refusalLog
 	looping  atomic.Bool   // the loop runs, or did
 	stopped  chan struct{} // closed when it has ended
 	ready    atomic.Bool
@@ -251,7 +252,7 @@ func (p *Plane) server() adsServer {
 		MaxAge:   p.options.StreamAge,
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(credentials.NewTLS(p.options.Door.TLS)))...)
+	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(guard{credentials.NewTLS(p.options.Door.TLS), p.refusedHandshake}))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))

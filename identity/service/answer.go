@@ -86,7 +86,7 @@ func statusOfCode(c identity.Code) int {
 		return http.StatusServiceUnavailable
 	case identity.CodeLint:
 		return http.StatusInternalServerError
-	case identity.CodeChain, identity.CodeTrustDomain, identity.CodeLeafUsage, identity.CodePodMissing, identity.CodeIDShape:
+	case identity.CodeChain, identity.CodeExpired, identity.CodeTrustDomain, identity.CodeLeafUsage, identity.CodePodMissing, identity.CodeIDShape:
 		return http.StatusUnauthorized
 	}
 	return http.StatusBadRequest
