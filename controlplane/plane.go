@@ -92,6 +92,7 @@ type Options struct {
 	Drain time.Duration
 	// Certified says why sidecars cannot be let in, where the door's certificate comes from elsewhere; nil: they can. May be nil.
 	Certified func() error
+	Signing   func() error         // says why this process signs nothing, where it should; nil: it does. May be nil.
 	Registry  *prometheus.Registry // default: a new one
 	Status    func() kube.Status   // of the source, if it can lose what it watches; may be nil
 	Signals   observe.Options      // how statistics of sidecars are kept

@@ -30,6 +30,7 @@ const (
 	codeForbidden     = "forbidden"            // facts are for others
 	codeServing       = "not-control-plane"    // DNS names are for the control plane, and its own ones only
 	codeStopping      = "stopping"             // this signer ends
+	codeNotLeader     = "not-leader"           // another replica signs
 	codeInternal      = "internal"             // look at the signer's log
 )
 
