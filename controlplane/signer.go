@@ -107,6 +107,7 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: servers,
 	})
 	offer := s.serviceOptions()
+	registerKeeping(s.options.Registry, s.keeper)
 	if c.Apart {
 		offer.Serving = service.Serving{Account: servers, Names: ServingNames(s.options.Namespace)}
 		offer.People = s.people
@@ -155,6 +156,7 @@ func NewFilesSigner(o SignerOptions, dir string, pods func(context.Context, mode
 		return attest.Pod{UID: pod.UID, Account: pod.ServiceAccount}, true, nil
 	}, nil)
 	registerExpiry(s.options.Registry, s.ownExpiry)
+	registerKeeping(s.options.Registry, s.keeper)
 	s.server = service.ForFiles(s.serviceOptions(), s.joins)
 	return s, nil
 }

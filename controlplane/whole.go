@@ -80,7 +80,7 @@ func (r Replica) Run(ctx context.Context) error {
 		return err
 	}
 	r.Plane.ConnectionAge = ConnectionAge(r.Lifetime)
-	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
+	r.Plane = signer.Behind(r.Plane, door)
 	asked, err := r.api(signer)
 	if err != nil {
 		return err

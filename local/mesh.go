@@ -85,8 +85,7 @@ func New(o Options) (*Mesh, error) {
 		return nil, err
 	}
 	o.Plane.Unredirected, o.Plane.ConnectionAge = true, controlplane.ConnectionAge(o.Lifetime)
-	o.Plane.Door = controlplane.Door{Listener: m.door, TLS: m.signer.TLS()}
-	m.plane = controlplane.New(o.Plane)
+	m.plane = controlplane.New(m.signer.Behind(o.Plane, m.door))
 	return m, nil
 }
 

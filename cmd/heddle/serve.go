@@ -118,6 +118,9 @@ func defaultSocket() string {
 
 // serve runs a control plane until ctx ends.
 func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	log, err := newLogger(stderr, f.logLevel, f.logFormat)
 	if err != nil {
 		return err

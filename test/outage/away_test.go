@@ -42,8 +42,9 @@ func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *
 		}
 		answered++
 	}
-	// What is in use lasts as long as an HTTP connection may: its age, a tenth more, and 5 s of draining.
-	last := expired.Add(leaf).Add(controlplane.ConnectionAge(leaf)*11/10 + 5*time.Second)
+	// None can begin once a leaf has expired. What is in use then lasts as long as an HTTP connection may: its age, a tenth
+	// more, and 5 s of draining. Two seconds are for the machine: what is seen is seen later than it was.
+	last := expired.Add(controlplane.ConnectionAge(leaf)*11/10 + 5*time.Second + 2*time.Second)
 	eventually(t, "requests fail", func() bool {
 		err := traffic.Get(c, url)
 		if err == nil {
