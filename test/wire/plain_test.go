@@ -29,6 +29,23 @@ func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
 			t.Errorf("answers are %v, want %d times 200", got, n)
 		}
 	})
+	mesh.Run("to TCP connections", func(t *testing.T) {
+		const n = 1100
+		mesh.App("ledger-1").Speaks(wire.EchoBytes)
+		open := make([]*wire.Conn, n)
+		for i := range open {
+			open[i] = mesh.Caller("web").Dial("ledger:7000")
+			open[i].WantEcho("first")
+		}
+		for i, c := range open {
+			if !c.Echoes("again") {
+				t.Fatalf("connection %d of %d is not open any more", i+1, n)
+			}
+		}
+		for _, c := range open {
+			_ = c.Close()
+		}
+	})
 	mesh.Run("to headers", func(*testing.T) {
 		var headers []wire.Option
 		for i := range 300 {
