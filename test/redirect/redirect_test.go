@@ -99,6 +99,7 @@ func TestRedirectedPods(t *testing.T) {
 	part("Envoy's own ports are refused to everybody", w.ownPorts)
 	part("the kubelet's probes are performed as without the mesh", w.probes)
 	part("a health check of a strict pod's application passes its own sidecar", w.healthCheck)
+	part("what is no Service is refused if the mesh says so", w.unknownRefused)
 }
 
 const idOfWeb = "spiffe://cluster.local/ns/shop/sa/web"
