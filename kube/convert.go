@@ -81,7 +81,8 @@ func portsOf(ports []corev1.ServicePort) (tcp []model.Port, ignored []string, er
 		if slices.ContainsFunc(tcp, func(o model.Port) bool { return o.Number == number }) {
 			return nil, nil, fmt.Errorf("spec.ports, port %q: %d/TCP is there twice", p.Name, number)
 		}
-		tcp = append(tcp, model.Port{Name: p.Name, Number: number, Protocol: proto, Declared: declared})
+		tcp = append(tcp, model.Port{Name: p.Name, Number: number, Protocol: proto, Declared: declared,
+			Greets: proto == model.TCP && SpeaksFirst(p)})
 	}
 	slices.SortStableFunc(tcp, func(a, b model.Port) int { return int(a.Number) - int(b.Number) })
 	slices.Sort(ignored)

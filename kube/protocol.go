@@ -21,6 +21,22 @@ func ProtocolOf(p corev1.ServicePort) (proto model.Protocol, declared bool) {
 	return protocolByNameOrNumber(p.Name, p.Port, p.TargetPort.IntVal)
 }
 
+// SpeaksFirst says that on a port of TCP it is known to be the server that begins, by the same words and numbers.
+func SpeaksFirst(p corev1.ServicePort) bool {
+	word, _, _ := strings.Cut(strings.ToLower(p.Name), "-")
+	if p.AppProtocol != nil && *p.AppProtocol != "" {
+		word = strings.ToLower(*p.AppProtocol)
+	}
+	switch word {
+	case "ftp", "imap", "mariadb", "mysql", "nats", "pop3", "smtp", "ssh":
+		return true
+	}
+	if _, known := protocolNamed(word); known && word != "tcp" {
+		return false // such as TLS at the number of something else
+	}
+	return greets(p.Port) || greets(p.TargetPort.IntVal)
+}
+
 // protocolByNameOrNumber looks at a port's name and the numbers it is known by.
 func protocolByNameOrNumber(name string, numbers ...int32) (proto model.Protocol, declared bool) {
 	name = strings.ToLower(name)
@@ -63,6 +79,20 @@ func protocolNamed(name string) (proto model.Protocol, known bool) {
 // be waited for in vain, and where the client is silent for long or asks for TLS in its own way, looking helps nobody.
 func opaque(port int32) bool {
 	switch port {
+	case 1433, // SQL Server: TLS inside its own pre-login packets
+		5432,  // PostgreSQL: asks for TLS with a packet of its own
+		6379,  // Redis: connections are opened ahead and stay silent
+		9300,  // Elasticsearch between nodes: likewise
+		11211, // memcached: likewise
+		27017: // MongoDB: likewise
+		return true
+	}
+	return greets(port)
+}
+
+// greets knows the ports where the server speaks first.
+func greets(port int32) bool {
+	switch port {
 	case 21, // FTP: greeting 220 (RFC 959, 5.4)
 		22,      // SSH: version exchange (RFC 4253, 4.2)
 		23,      // Telnet: option negotiation (RFC 854)
@@ -74,13 +104,6 @@ func opaque(port int32) bool {
 		4190, // ManageSieve: capabilities from the server (RFC 5804, 1.7)
 		4222, // NATS: INFO from the server
 		5900: // RFB (VNC): ProtocolVersion from the server (RFC 6143, 7.1.1)
-		return true
-	case 1433, // SQL Server: TLS inside its own pre-login packets
-		5432,  // PostgreSQL: asks for TLS with a packet of its own
-		6379,  // Redis: connections are opened ahead and stay silent
-		9300,  // Elasticsearch between nodes: likewise
-		11211, // memcached: likewise
-		27017: // MongoDB: likewise
 		return true
 	}
 	return false

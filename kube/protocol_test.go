@@ -8,6 +8,30 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 )
 
+func TestWhereTheServerSpeaksFirstIsKnownByTheSameWordsAndNumbers(t *testing.T) {
+	for _, c := range []struct {
+		app, name    string
+		port, target int32
+		want         bool
+	}{
+		{app: "mysql", port: 1234, want: true},
+		{name: "smtp-in", port: 1234, want: true},
+		{name: "db", port: 3306, want: true},
+		{name: "db", port: 1234, target: 3306, want: true},
+		{name: "tcp-db", port: 3306, want: true},
+		{name: "tls-mail", port: 25},
+		{app: "postgres", name: "mysql", port: 3306},
+		{name: "db", port: 5432},
+		{name: "tcp", port: 2525},
+	} {
+		p := corev1.ServicePort{Name: c.name, AppProtocol: &c.app, Port: c.port}
+		p.TargetPort.IntVal = c.target
+		if got := SpeaksFirst(p); got != c.want {
+			t.Errorf("%+v: got %v", c, got)
+		}
+	}
+}
+
 func TestProtocolComesFromAppProtocolThenNameThenNumber(t *testing.T) {
 	for _, c := range []struct {
 		why      string

@@ -75,8 +75,8 @@ func certainty(p model.PodPort) int {
 
 // setFromTraffic takes what the policy of one more Service asks for.
 func (in *inbound) setFromTraffic(t *model.Traffic) {
-	if o := t.Outlier; o != nil && o.Consecutive5xx > 0 && (in.port.Streak == 0 || o.Consecutive5xx < in.port.Streak) {
-		in.port.Streak, in.port.Ejection = o.Consecutive5xx, o.BaseEjection
+	if t.Outlier != nil {
+		in.setStreaks(t.Outlier)
 	}
 	if in.port.HTTP == model.HTTPAuto {
 		in.port.HTTP = t.Connection.HTTP
@@ -85,6 +85,25 @@ func (in *inbound) setFromTraffic(t *model.Traffic) {
 		if o := t.Origin(f); !o.IsZero() && !slices.Contains(in.port.Origins, o) {
 			in.port.Origins = append(in.port.Origins, o)
 		}
+	}
+}
+
+// setStreaks takes what one more Service asks to be told of. The shortest streak holds, and the ejection that goes with it.
+func (in *inbound) setStreaks(o *model.OutlierDetection) {
+	connect := o.ConsecutiveLocalOrigin
+	if connect == 0 {
+		connect = o.Consecutive5xx // which includes failed connections, where these are not counted apart
+	}
+	shorten := func(streak *uint32, by uint32) {
+		if by > 0 && (*streak == 0 || by < *streak) {
+			*streak, in.port.Ejection = by, o.BaseEjection
+		}
+	}
+	if in.port.Protocol != model.TCP {
+		shorten(&in.port.Streak, o.Consecutive5xx)
+	}
+	if !in.port.Protocol.IsHTTP() {
+		shorten(&in.port.ConnectStreak, connect)
 	}
 }
 

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -17,6 +18,20 @@ type Notice struct {
 
 func serviceNotice(key model.Key, text string) Notice {
 	return Notice{Kind: "Service", Key: key, Text: text}
+}
+
+// greetingNotices say where a server that speaks first is heard late: its sidecar waits to see whether the caller speaks
+// mutual TLS, which a caller without a sidecar does not.
+func (s *State) greetingNotices(p model.InboundPort, targets []target) []Notice {
+	var all []Notice
+	for _, t := range targets {
+		if t.port.Greets && p.Protocol == model.TCP && p.MTLS == model.MTLSPermissive {
+			all = append(all, serviceNotice(t.svc.fact.Key, fmt.Sprintf(
+				"at port %d the server speaks first: a caller without a sidecar hears it %s later, since until then it may yet prove who it is; callers with a sidecar do not wait, and mtls: strict ends the wait with the plain text",
+				t.port.Number, s.settings.DetectionTimeout)))
+		}
+	}
+	return all
 }
 
 func (n Notice) compare(o Notice) int {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -84,6 +85,39 @@ func TestHTTPRulesForTCPAreTold(t *testing.T) {
 	want(t, "Service", problems(s, "shop/q"), []string{
 		"-:4:3: HDL1615: warning: routes[0]: has no effect: no port of Service shop/db may carry HTTP; correct the name or appProtocol of the Service's ports"})
 	want(t, "a split of connections", targetsOf(s, "", "shop/db"), []string{"shop/db:80[] 1"})
+}
+
+func TestHTTPKeysForAServiceOfTCPAloneAreTold(t *testing.T) {
+	const text = `kind: Traffic
+service: db
+timeout: 1s
+idleTimeout: 1m
+retries: {attempts: 2}
+circuitBreaker: {maxConnections: 5, maxRequests: 5, maxRetries: 1}
+outlierDetection: {consecutiveGatewayErrors: 2, successRate: {}}
+loadBalancer: {policy: maglev, hashOn: [{header: x-user}, {sourceIP: true}]}
+connection: {connectTimeout: 1s, http: "2", maxRequestsPerConnection: 1}
+routes:
+- {name: a, to: [{service: db}], timeout: 1s, idleTimeout: 1m, mirror: [{service: db}], fault: {abort: {status: 500}}, hashOn: [{sourceIP: true}]}
+`
+	tcp := func(n uint16) model.Port { return number(n, model.TCP) }
+	s := meshOf(aService("shop/db", "10.96.0.2", ports(tcp(5432), tcp(5433))), aPolicy("shop/p", text))
+	const reason = ": has no effect: it is for HTTP, and Service shop/db carries TCP alone, at ports 5432, 5433; remove it, or correct the name or appProtocol of the Service's ports"
+	var told []string
+	for _, at := range []string{
+		"3:10: ~timeout", "5:10: ~retries", "6:50: ~circuitBreaker.maxRequests", "6:65: ~circuitBreaker.maxRetries",
+		"7:46: ~outlierDetection.consecutiveGatewayErrors", "7:62: ~outlierDetection.successRate",
+		"8:41: ~loadBalancer.hashOn[0]", "9:40: ~connection.http", "9:71: ~connection.maxRequestsPerConnection",
+		"11:43: ~routes[0].timeout", "11:60: ~routes[0].idleTimeout", "11:72: ~routes[0].mirror", "11:96: ~routes[0].fault", "11:128: ~routes[0].hashOn",
+	} {
+		told = append(told, "-:"+strings.Replace(at, "~", "HDL1615: warning: ", 1)+reason)
+	}
+	want(t, "problems", problems(s, "shop/p"), told)
+
+	s.Apply(events(aService("shop/db", "10.96.0.2", ports(tcp(5432), number(5433, model.Detect)))))
+	want(t, "with a port that may carry HTTP", problems(s, "shop/p"), nil)
+	s.Apply(events(aService("shop/db", "10.96.0.2", ports(tcp(5432)))))
+	want(t, "with one port", strings.Contains(problems(s, "shop/p")[0], "TCP alone, at port 5432; "), true)
 }
 
 func TestAMirrorIsResolvedLikeATarget(t *testing.T) {

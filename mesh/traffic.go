@@ -43,6 +43,7 @@ func (s *State) updateTraffic(key model.Key) {
 		now[""] = j.resolve(levels[key.Namespace], s.meshLevel)
 		for _, audience := range sorted(levels) {
 			j.tellConflicts(levels[audience])
+			j.tellNotHTTP(levels[audience])
 			if audience != key.Namespace {
 				j.tellForeign(levels[audience])
 				now[audience] = j.resolve(levels[audience], levels[key.Namespace], s.meshLevel)

@@ -64,7 +64,7 @@ func (s *State) workloadOf(pod *model.Pod) workload {
 		if in.check != nil {
 			w.view.Checks = append(w.view.Checks, *in.check)
 		}
-		w.notices = append(w.notices, in.notices...)
+		w.notices = append(append(w.notices, in.notices...), s.greetingNotices(in.port, targets[number])...)
 	}
 	w.view.Undeclared.Protocol = model.TCP
 	access.receive(&w.view.Undeclared)

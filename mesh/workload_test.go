@@ -76,6 +76,17 @@ func TestAPodIsReplacedByOneOfAnotherUIDOrAccount(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsHeardLateIsTold(t *testing.T) {
+	s := meshOf(
+		aService("shop/db", "10.96.0.1", ports(model.Port{Name: "http", Number: 3306, Protocol: model.TCP, Greets: true})),
+		aPod("shop/a", "10.1.0.1"), aPod("shop/b", "10.1.0.2"), aSlice("shop/db-1", "db", at("a", "10.1.0.1"), at("b", "10.1.0.2")),
+	)
+	want(t, "once for two pods", s.Notices(), []Notice{{"Service", key("shop/db"),
+		"at port 3306 the server speaks first: a caller without a sidecar hears it 100ms later, since until then it may yet prove who it is; callers with a sidecar do not wait, and mtls: strict ends the wait with the plain text"}})
+	s.Apply(events(aPolicy("shop/strict", "kind: Access\nmtls: strict")))
+	want(t, "where plain text is refused", s.Notices(), nil)
+}
+
 func TestTheOlderOfTwoServicesDecidesOnAPortsProtocol(t *testing.T) {
 	raw := aService("shop/raw", "10.96.0.2", ports(model.Port{Name: "http", Number: 81, Protocol: model.TCP, Declared: true}),
 		func(s *model.Service) { s.Created = day(2) })
@@ -163,6 +174,21 @@ func TestFailureStreaksAreCountedWhereOutlierDetectionAsksForThem(t *testing.T) 
 	s := catalog("outlierDetection: {consecutive5xx: 7}", aService("shop/other", "10.96.0.3"), aSlice("shop/other-1", "other", at("a", "10.1.0.1")),
 		aPolicy("shop/q", "kind: Traffic\nservice: other\noutlierDetection: {consecutive5xx: 3}"))
 	want(t, "the shortest of two Services", one(t, s).Streak, 3)
+}
+
+func TestStreaksOfFailedConnectionsAreCountedWhereTCPMayArrive(t *testing.T) {
+	streaks := func(p model.Protocol, settings string) [2]uint32 {
+		s := meshOf(aService("shop/catalog", "10.96.0.1", ports(model.Port{Name: "http", Number: 80, Protocol: p, Declared: true})),
+			aPod("shop/a", "10.1.0.1"), aSlice("shop/catalog-1", "catalog", at("a", "10.1.0.1")),
+			aPolicy("shop/p", "kind: Traffic\nservice: catalog\noutlierDetection: {"+settings+"}"))
+		port := one(t, s)
+		want(t, "ejection", port.Ejection, 30*time.Second)
+		return [2]uint32{port.Streak, port.ConnectStreak}
+	}
+	want(t, "TCP, counted apart", streaks(model.TCP, "consecutiveLocalOrigin: 3"), [2]uint32{0, 3})
+	want(t, "TCP, else as 5xx", streaks(model.TCP, "consecutive5xx: 4"), [2]uint32{0, 4})
+	want(t, "HTTP", streaks(model.HTTP, "consecutiveLocalOrigin: 3"), [2]uint32{5, 0})
+	want(t, "one of the two", streaks(model.Detect, "consecutiveLocalOrigin: 3"), [2]uint32{5, 3})
 }
 
 func TestAServersIdleTimeoutIsTheLongestThatACallerMayHave(t *testing.T) {

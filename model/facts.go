@@ -47,6 +47,7 @@ type Port struct {
 	Number   uint16 // the Service's port
 	Protocol Protocol
 	Declared bool // by appProtocol or the port's name; false: taken from the port number or to be detected
+	Greets   bool // with TCP: the server is known to speak first
 }
 
 // Protocol is what travels on a port, as far as the mesh treats it differently.

@@ -117,11 +117,13 @@ type InboundPort struct {
 	Limits      []RouteLimit // in the order of their routes
 	HTTP        HTTPVersion  // what the application is spoken to with
 	IdleTimeout time.Duration
-	Streak      uint32        // consecutive failures that are reported as a failure streak; 0 for none
-	Ejection    time.Duration // how long callers then leave the pod alone
-	Access      *Access       // who may call; never nil in a Workload that mesh has joined
-	MTLS        MTLS          // whether plain text is taken
-	Origins     []Origin
+	Streak      uint32 // consecutive failures of HTTP that are reported as a failure streak; 0 for none
+	// ConnectStreak is the same for TCP: consecutive connections to the application that failed.
+	ConnectStreak uint32
+	Ejection      time.Duration // how long callers then leave the pod alone
+	Access        *Access       // who may call; never nil in a Workload that mesh has joined
+	MTLS          MTLS          // whether plain text is taken
+	Origins       []Origin
 }
 
 // RouteLimit is a local rate limit for what matches a route, enforced where it is received.

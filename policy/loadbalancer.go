@@ -8,7 +8,7 @@ import (
 type LoadBalancer struct {
 	// The algorithm.
 	Policy BalancePolicy `json:"policy,omitempty"`
-	// What of a request decides its endpoint, with ring-hash and maglev; the first entry that a request has counts most.
+	// What of a request decides its endpoint, with ring-hash and maglev; the first entry that a request has counts most. TCP connections go by the caller's address, whatever is written.
 	HashOn []HashOn `json:"hashOn,omitempty"`
 	// A new endpoint's share grows over this time; with round-robin and least-request.
 	SlowStart *Duration `json:"slowStart,omitempty" range:"0s.."`

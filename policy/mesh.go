@@ -8,7 +8,7 @@ type Mesh struct {
 	Access DefaultAccess `json:"access,omitempty"`
 	// What happens to calls of addresses that are no Service: pass lets them through, refuse does not.
 	UnknownDestinations UnknownDestinations `json:"unknownDestinations,omitempty"`
-	// Longest wait for a client's first bytes on a port of unknown protocol, before it is taken for TCP.
+	// Longest wait for a client's first bytes on a port of unknown protocol, before it is taken for TCP. A TCP port that takes plain text waits as long for callers without a sidecar, known protocol or not, to see whether they speak mutual TLS; callers with a sidecar do not wait there, and under mtls: strict nobody does.
 	DetectionTimeout *Duration `json:"detectionTimeout,omitempty" range:"2ms..10s"`
 }
 

@@ -7,7 +7,7 @@ type OutlierDetection struct {
 	Consecutive5xx *uint32 `json:"consecutive5xx,omitempty"`
 	// Ejects after this many 502, 503 or 504 in a row; 0 for off.
 	ConsecutiveGatewayErrors *uint32 `json:"consecutiveGatewayErrors,omitempty"`
-	// Ejects after this many connection failures, resets or timeouts in a row, counted apart from answers; 0 for off.
+	// Ejects after this many connection failures, resets or timeouts in a row, counted apart from answers; 0 for off. On TCP the pod's own sidecar counts connections that it could not hand to the application, and all callers leave the pod out; where this is off it counts them for consecutive5xx.
 	ConsecutiveLocalOrigin *uint32 `json:"consecutiveLocalOrigin,omitempty"`
 	// Ejects endpoints that succeed much less often than their peers; off unless written.
 	SuccessRate *SuccessRate `json:"successRate,omitempty"`

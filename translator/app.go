@@ -95,7 +95,9 @@ func appProtocols(p model.InboundPort) []string {
 func appClusters(p model.InboundPort, capture Capture) []*clusterv3.Cluster {
 	var out []*clusterv3.Cluster
 	if !p.Protocol.IsHTTP() {
-		out = append(out, appCluster(inboundCluster(p.Number, toTCP), p.Number, capture))
+		c := appCluster(inboundCluster(p.Number, toTCP), p.Number, capture)
+		c.OutlierDetection = streak(p.ConnectStreak)
+		out = append(out, c)
 	}
 	if p.Protocol == model.TCP {
 		return out
@@ -105,7 +107,7 @@ func appClusters(p model.InboundPort, capture Capture) []*clusterv3.Cluster {
 		o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: commonHTTP(model.Connection{})}
 		speak(o, model.HTTP, map[string]model.HTTPVersion{toH1: model.HTTPVersion1, toH2: model.HTTPVersion2}[protocol])
 		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpProtocolKey: typed(o)}
-		c.OutlierDetection = streak(p)
+		c.OutlierDetection = streak(p.Streak)
 		out = append(out, c)
 	}
 	return out
@@ -139,14 +141,14 @@ func appSource() *corev3.BindConfig {
 }
 
 // streak counts consecutive failures of the application without acting on them: the control plane hears of them and
-// tells every caller.
-func streak(p model.InboundPort) *clusterv3.OutlierDetection {
-	if p.Streak == 0 {
+// tells every caller. A failed connection counts as a 5xx answer; with TCP there are no others.
+func streak(length uint32) *clusterv3.OutlierDetection {
+	if length == 0 {
 		return nil
 	}
 	none := enforced(false)
 	return &clusterv3.OutlierDetection{
-		Consecutive_5Xx:                        wrapperspb.UInt32(p.Streak),
+		Consecutive_5Xx:                        wrapperspb.UInt32(length),
 		EnforcingConsecutive_5Xx:               none,
 		EnforcingConsecutiveGatewayFailure:     none,
 		EnforcingConsecutiveLocalOriginFailure: none,

@@ -99,7 +99,7 @@ func speak(o *httpv3.HttpProtocolOptions, p model.Protocol, v model.HTTPVersion)
 	default:
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-				HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: http2Options(),
+				HttpProtocolOptions: http1Options(), Http2ProtocolOptions: http2Options(),
 			},
 		}
 	}
@@ -107,7 +107,7 @@ func speak(o *httpv3.HttpProtocolOptions, p model.Protocol, v model.HTTPVersion)
 
 func speakHTTP1(o *httpv3.HttpProtocolOptions) {
 	o.UpstreamProtocolOptions = explicit(&httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &corev3.Http1ProtocolOptions{}},
+		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1Options()},
 	})
 }
 

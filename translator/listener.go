@@ -129,10 +129,9 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 			MaxHeadersCount: wrapperspb.UInt32(maxHeaders),
 		},
 		MaxRequestHeadersKb:  wrapperspb.UInt32(maxHeaderKB),
-		HttpProtocolOptions:  &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "unknown"},
+		HttpProtocolOptions:  serverHTTP1(),
 		Http2ProtocolOptions: http2Options(),
-		// WebSocket would be answered 403 without; the hop to the server carries it as an extended CONNECT (RFC 8441).
-		UpgradeConfigs: []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "spdy/3.1"}},
+		UpgradeConfigs:       upgrades(),
 		// A client's address is not for its headers to decide, and no address is trusted with Envoy's own headers.
 		UseRemoteAddress:              no(),
 		XffNumTrustedHops:             nobodysHops,
@@ -203,6 +202,25 @@ func http2Options() *corev3.Http2ProtocolOptions {
 	}
 }
 
+// http1Options let trailers pass, which Envoy drops between HTTP/1.1 and anything else, while it leaves the header that
+// announces them.
+func http1Options() *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{EnableTrailers: true}
+}
+
+func serverHTTP1() *corev3.Http1ProtocolOptions {
+	o := http1Options()
+	o.AcceptHttp_10, o.DefaultHostForHttp_10 = true, "unknown"
+	return o
+}
+
+// upgrades are the protocols that a connection may be upgraded to. Envoy wants each named and answers the others 403: here
+// are WebSocket, and what kubectl (spdy/3.1) and Docker (tcp) use for exec and attach. The hop to the server carries them
+// as an extended CONNECT (RFC 8441). A request to upgrade to h2c is answered without an upgrade, as servers may.
+func upgrades() []*hcmv3.HttpConnectionManager_UpgradeConfig {
+	return []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: "spdy/3.1"}, {UpgradeType: "tcp"}}
+}
+
 func tcpChain(p *tcpv3.TcpProxy) *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{Name: "tcp", Filters: []*listenerv3.Filter{{
 		Name:       "envoy.filters.network.tcp_proxy",
@@ -223,6 +241,9 @@ func tcpTo(prefix, cluster string, idle time.Duration) *tcpv3.TcpProxy {
 // connection can be split by weight but not by what it carries.
 func tcpProxy(o *model.Outbound, p model.OutboundPort, cluster string) *tcpv3.TcpProxy {
 	t := tcpTo(PortName(o.Service.Key, p.Number), cluster, o.Traffic.IdleTimeout)
+	// All that is known of a connection, for the clusters that go by a hash, another Service's among them; without it
+	// those choose at random. The others do not look at it.
+	t.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
 	for _, r := range p.Routes {
 		if len(r.Matches) > 0 || len(r.To) == 0 {
 			continue

@@ -60,7 +60,7 @@ func originsOf(all map[model.Field]model.Origin, fields ...model.Field) []model.
 // nothing else, so that a port added beside it replaces no listener.
 func portOrigin(o *model.Outbound, p model.OutboundPort) model.Origin {
 	h := sha256.New()
-	fmt.Fprintln(h, p.Addresses, p.Port, p.Hop)
+	fmt.Fprintf(h, "%v {%s %d %s %t} %v\n", p.Addresses, p.Name, p.Number, p.Protocol, p.Declared, p.Hop)
 	return model.Origin{
 		Kind: "Service", Key: o.Service.Key,
 		Part: portPart(p.Number),

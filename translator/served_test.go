@@ -9,6 +9,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -119,7 +120,7 @@ func (s *served) addProxyless(r translator.Resources) {
 }
 
 // addChecks takes in what a sidecar is asked to check over HDS. That is no resource: Envoy makes a cluster with health
-// checks of each part, and so does this.
+// checks of each part, which may speak HTTP/2, and so does this.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/service/health/v3/hds.proto
 func (s *served) addChecks(checks *healthv3.HealthCheckSpecifier) {
 	for _, c := range checks.GetClusterHealthChecks() {
@@ -132,7 +133,14 @@ func (s *served) addChecks(checks *healthv3.HealthCheckSpecifier) {
 			}
 			a.Endpoints = append(a.Endpoints, group)
 		}
+		http2 := &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{},
+			},
+		}}
 		s.cluster("checks", &clusterv3.Cluster{
+			TypedExtensionProtocolOptions: map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": pack(http2)},
+
 			Name: name, HealthChecks: c.HealthChecks, LoadAssignment: a,
 			TransportSocketMatches: c.TransportSocketMatches, ConnectTimeout: durationpb.New(1e9),
 		})

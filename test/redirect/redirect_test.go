@@ -104,6 +104,7 @@ func TestRedirectedPods(t *testing.T) {
 	part("the kubelet's probes are performed as without the mesh", w.probes)
 	part("the kubelet's hooks are, too", w.hooks)
 	part("a health check of a strict pod's application passes its own sidecar", w.healthCheck)
+	part("what is no Service is refused if the mesh says so", w.unknownRefused)
 }
 
 const idOfWeb = "spiffe://cluster.local/ns/shop/sa/web"

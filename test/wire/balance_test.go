@@ -40,6 +40,15 @@ func TestConsistentHashingKeepsLikeRequestsAtOnePod(t *testing.T) {
 			return web.Get(fmt.Sprintf("http://by-query:8080/?page=1&basket=%d", kind))
 		})
 	})
+	mesh.Run("by what a route says in place of its Service", func(t *testing.T) {
+		// One user throughout, by whom all would meet one pod; and on other paths many users with one basket.
+		sticks(t, func(kind int) *wire.Response {
+			return web.Get(fmt.Sprintf("http://by-route:8080/basket?basket=%d", kind), wire.Header("x-user", "one"))
+		})
+		sticks(t, func(kind int) *wire.Response {
+			return web.Get("http://by-route:8080/?basket=1", wire.Header("x-user", fmt.Sprint("user-", kind)))
+		})
+	})
 	// Clients with an address and a connection each: the cookie that Envoy makes is a hash of the connection's addresses.
 	callers := map[int]*wire.Caller{}
 	for kind := range kinds {

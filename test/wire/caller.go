@@ -182,7 +182,7 @@ func (c *Caller) Try(ctx context.Context, method, url string, options ...Option)
 	if err != nil {
 		return nil, err
 	}
-	return &Response{c.t, resp.StatusCode, resp.Header, body, time.Since(start)}, nil
+	return &Response{c.t, resp.StatusCode, resp.Header, body, resp.Trailer, time.Since(start)}, nil
 }
 
 // Times sends n requests, one after the other.

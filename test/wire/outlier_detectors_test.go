@@ -29,7 +29,7 @@ func TestEachOutlierDetectorWorksByItself(t *testing.T) {
 	t.Parallel() // it mostly waits
 	mesh := wire.Start(t, "outlier-detectors")
 	web, bad := mesh.Caller("web"), mesh.App("store-1")
-	const byGateway, byRate = "http://by-gateway:8080/", "http://by-rate:8080/"
+	const byGateway, byConnection, byRate = "http://by-gateway:8080/", "http://by-connection:8080/", "http://by-rate:8080/"
 	// out says that four rounds of all three pods leave the bad one out.
 	out := func(url string) bool {
 		bad.Forget()
@@ -50,6 +50,24 @@ func TestEachOutlierDetectorWorksByItself(t *testing.T) {
 			bad.Does(wire.Echo)
 			mesh.Eventually("it is taken back", func() bool { return !out(byGateway) })
 		}
+	})
+	mesh.Run("failed connections, of which an application's own answer is none", func(t *testing.T) {
+		bad.Does(wire.Answer(http.StatusServiceUnavailable))
+		for range 5 {
+			if got := wire.Statuses(web.Times(12, byConnection)); got[http.StatusServiceUnavailable] != 4 {
+				t.Fatalf("answers are %v, want a third from the pod that answers 503", got)
+			}
+		}
+		bad.Does(wire.Echo)
+		bad.Refuse()
+		bad.Hangup()
+		mesh.Eventually("a pod that refuses connections is ejected", func() bool {
+			return wire.Statuses(web.Times(12, byConnection))[http.StatusOK] == 12
+		})
+		bad.Accept()
+		mesh.Eventually("it is taken back", func() bool { return !out(byConnection) })
+		bad.Does(wire.Reset)
+		mesh.Eventually("a pod that breaks connections is ejected", func() bool { return out(byConnection) })
 	})
 	mesh.Run("success rate, without two failures in a row", func(*testing.T) {
 		bad.Does(alternate(wire.Answer(http.StatusInternalServerError)))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // Envoy's own defaults are 15 s for a request, 5 min for an idle stream, and 1,024 requests, connections and waiting
 // requests. None of them may be met by somebody who wrote no policy.
 func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
+	openManyFiles(t)
 	mesh := wire.Start(t, "plain")
 	catalog := mesh.App("catalog-1")
 
@@ -27,6 +29,23 @@ func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
 		gate.Open()
 		if got := wire.Statuses(answers.All()); got[http.StatusOK] != n {
 			t.Errorf("answers are %v, want %d times 200", got, n)
+		}
+	})
+	mesh.Run("to TCP connections", func(t *testing.T) {
+		const n = 1100
+		mesh.App("ledger-1").Speaks(wire.EchoBytes)
+		open := make([]*wire.Conn, n)
+		for i := range open {
+			open[i] = mesh.Caller("web").Dial("ledger:7000")
+			open[i].WantEcho("first")
+		}
+		for i, c := range open {
+			if !c.Echoes("again") {
+				t.Fatalf("connection %d of %d is not open any more", i+1, n)
+			}
+		}
+		for _, c := range open {
+			_ = c.Close()
 		}
 	})
 	mesh.Run("to headers", func(*testing.T) {
@@ -51,6 +70,20 @@ func TestWithoutPolicyTheMeshAddsNoLimit(t *testing.T) {
 			catalog.WantRequests(1)
 		}
 	})
+}
+
+// openManyFiles lets this process, and the sidecars that it starts, have as many open files as the system allows them: a
+// shell's own limit is often 1,024, which is just the number that is looked for here.
+func openManyFiles(t *testing.T) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestWithoutPolicyTheMeshAddsNoTimeout(t *testing.T) {

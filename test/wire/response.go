@@ -10,11 +10,12 @@ import (
 
 // Response is an answer, read to its end.
 type Response struct {
-	t      testing.TB
-	Status int
-	Header http.Header
-	Body   []byte
-	Took   time.Duration
+	t       testing.TB
+	Status  int
+	Header  http.Header
+	Body    []byte
+	Trailer http.Header
+	Took    time.Duration
 }
 
 // WantStatus fails the test unless the status is as wanted.
