@@ -74,10 +74,10 @@ func hasContainer(spec *corev1.PodSpec, name string) bool {
 }
 
 // refuse gives all that stands against a sidecar in this pod.
-func refuse(pod *corev1.Pod, o Options) []Refusal {
+func refuse(pod *corev1.Pod, s settings, o Options) []Refusal {
 	return slices.Concat(
 		refuseNamespace(o.Namespace), refuseNames(pod), refuseOtherMesh(pod), refuseUser(&pod.Spec), refusePorts(&pod.Spec),
-		refuseDNS(&pod.Spec, o), refusePause(pod), refuseSocket(pod),
+		refuseDNS(&pod.Spec, o), refusePause(pod, s), refuseSocket(pod, s),
 	)
 }
 
@@ -214,9 +214,9 @@ func warn(pod *corev1.Pod, s settings) []string {
 }
 
 // guaranteed says whether the kubelet would count the pod among those of quality of service Guaranteed: all containers
-// have limits, and ask for as much.
+// have limits, and ask for as much. A pod without containers, as a misspelt key makes it, is nothing yet.
 func guaranteed(spec *corev1.PodSpec) bool {
-	return !slices.ContainsFunc(containers(spec), func(c *corev1.Container) bool { return !allEqual(c.Resources) })
+	return len(spec.Containers) > 0 && !slices.ContainsFunc(containers(spec), func(c *corev1.Container) bool { return !allEqual(c.Resources) })
 }
 
 func allEqual(r corev1.ResourceRequirements) bool {

@@ -48,10 +48,9 @@ func (p *patch) pauseBeforeEnd() {
 }
 
 // refusePause holds a pause that somebody wrote against the grace period.
-func refusePause(pod *corev1.Pod) []Refusal {
-	seconds, ok := number(pod.Annotations[preStopSleepKey], 1, maxPreStopSleep)
+func refusePause(pod *corev1.Pod, s settings) []Refusal {
 	grace := graceOf(&pod.Spec)
-	if !ok || seconds < grace {
+	if !s.preStopSet || s.preStopSleep == 0 || s.preStopSleep < grace {
 		return nil
 	}
 	return []Refusal{{

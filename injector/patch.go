@@ -97,7 +97,7 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 		return Result{Outcome: LeftAlone, Reason: reason}, nil
 	}
 	s, problems := settingsOf(pod)
-	if refusals := slices.Concat(wantProblems(pod, o.Namespace), problems, refuse(pod, o)); len(refusals) > 0 {
+	if refusals := slices.Concat(wantProblems(pod, o.Namespace), problems, refuse(pod, s, o)); len(refusals) > 0 {
 		return Result{Outcome: Refused, Refusals: refusals}, nil
 	}
 	p := &patch{pod: pod.DeepCopy(), options: o, settings: s, prefix: prefixOf(o.Seed)}
