@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -72,7 +73,12 @@ with --role server does everything else, and gets its own certificates from the 
 			return f.serve(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
-	flags := c.Flags()
+	f.register(c.Flags())
+	return c
+}
+
+// register adds the flags, with their defaults.
+func (f *serveFlags) register(flags *pflag.FlagSet) {
 	checkedVar(flags, &f.role, "role", roleAll, "server, signer, or all in one process", oneOf(roleServer, roleSigner, roleAll))
 	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
 	flags.StringVar(&f.state, "state", "", "with --manifests: keep the CA, the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
@@ -85,14 +91,14 @@ with --role server does everything else, and gets its own certificates from the 
 	flags.StringVar(&f.tokenFile, "token-file", "/var/run/secrets/heddle/token", "with --role server: file with this pod's token for the signer, of audience heddle")
 	flags.StringVar(&f.bundleFile, "bundle-file", "/var/run/heddle/trust/bundle.json", "with --role server: file with the trust bundle to start with")
 	checkedVar(flags, &f.trustDomain, "trust-domain", controlplane.DefaultTrustDomain, "name in all identities: spiffe://NAME/ns/.../sa/...", trustDomain)
-	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
+	f.lifetime = identity.DefaultLifetime
+	flags.Var(lifetime{&f.lifetime}, "certificate-lifetime", "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
 	f.webhooks.add(flags)
 	checkedVar(flags, &f.api, "api", defaultAPI(), "loopback address where the command line asks by port-forward, in a cluster only; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
 	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
-	return c
 }
 
 // defaultAPI is for pods, each of which has a loopback of its own.

@@ -32,7 +32,7 @@ func arrows() []arrow {
 		{"controlplane/operator", nil},
 		{"controlplane/api", []string{"buildinfo", "controlplane/operator"}},
 		{"controlplane/reach", []string{"controlplane/api", "controlplane/operator", "identity"}},
-		{"deploy", nil},
+		{"deploy", []string{"policy"}},
 		{"examples", nil},
 		{"examples/spiffe-app", nil},
 		{"mesh", []string{"model", "policy"}},
