@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,15 +38,15 @@ func wantProblems(pod *corev1.Pod, ns Namespace) []Refusal {
 	return []Refusal{{fmt.Sprintf("%s: %q is not understood", where, value), "write " + Enabled + " or " + Disabled}}
 }
 
-// leaveAlone gives the reason why a pod stays as it is, if there is one.
-func leaveAlone(pod *corev1.Pod, ns Namespace) string {
+// LeaveAlone gives the reason why a pod stays as it is, if there is one; system is the control plane's namespace.
+func LeaveAlone(pod *corev1.Pod, ns Namespace, system string) string {
 	value, onPod := wanted(pod, ns)
 	switch {
 	case value == Disabled && onPod:
 		return "its annotation " + InjectKey + " says " + Disabled
 	case value == Disabled, value == "" && !onPod:
 		return fmt.Sprintf("nobody asks for a sidecar: neither its annotation %s nor the label of its namespace says %s", InjectKey, Enabled)
-	case IsSystem(ns.Name):
+	case IsSystem(ns.Name, system):
 		return fmt.Sprintf("pods of namespace %s never get a sidecar: the mesh itself depends on them", ns.Name)
 	case pod.Annotations[corev1.MirrorPodAnnotationKey] != "":
 		return "it is the image of a static pod, which its node has started already"
@@ -59,9 +60,10 @@ func leaveAlone(pod *corev1.Pod, ns Namespace) string {
 	return ""
 }
 
-// IsSystem says whether a namespace is one of those that never get sidecars.
-func IsSystem(namespace string) bool {
-	return slices.Contains([]string{systemNamespace, "kube-system", "kube-public", "kube-node-lease"}, namespace)
+// IsSystem says whether a namespace is one of those that never get sidecars. The control plane's is system, by default
+// heddle-system.
+func IsSystem(namespace, system string) bool {
+	return slices.Contains([]string{cmp.Or(system, systemNamespace), "kube-system", "kube-public", "kube-node-lease"}, namespace)
 }
 
 func isWindows(spec *corev1.PodSpec) bool {

@@ -21,8 +21,9 @@ type Options struct {
 	Image      string            // of heddle-proxy: Envoy and the agent
 	PullPolicy corev1.PullPolicy // default IfNotPresent
 
-	ControlPlane string // host:port; default heddle.heddle-system.svc:15010
-	Signer       string // host:port; default heddle-signer.heddle-system.svc:15012
+	System       string // namespace of the control plane, where nothing is injected; default heddle-system
+	ControlPlane string // host:port; default heddle.SYSTEM.svc:15010
+	Signer       string // host:port; default heddle-signer.SYSTEM.svc:15012
 	TrustDomain  string // default cluster.local
 
 	// Seed makes the path of probes one that nobody can guess: it must be random, such as the UID of an admission request.
@@ -93,7 +94,7 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 	if err := o.validate(); err != nil {
 		return Result{}, fmt.Errorf("inject a pod of namespace %q: %w", o.Namespace.Name, err)
 	}
-	if reason := leaveAlone(pod, o.Namespace); reason != "" {
+	if reason := LeaveAlone(pod, o.Namespace, o.System); reason != "" {
 		return Result{Outcome: LeftAlone, Reason: reason}, nil
 	}
 	s, problems := settingsOf(pod)
@@ -108,8 +109,9 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 
 func (o Options) withDefaults() Options {
 	orDefault(&o.PullPolicy, corev1.PullIfNotPresent)
-	orDefault(&o.ControlPlane, "heddle."+systemNamespace+".svc:15010")
-	orDefault(&o.Signer, "heddle-signer."+systemNamespace+".svc:15012")
+	orDefault(&o.System, systemNamespace)
+	orDefault(&o.ControlPlane, "heddle."+o.System+".svc:15010")
+	orDefault(&o.Signer, "heddle-signer."+o.System+".svc:15012")
 	orDefault(&o.TrustDomain, "cluster.local")
 	return o
 }

@@ -54,7 +54,7 @@ func (f *webhookFlags) sidecars(trustDomain, namespace string) (*admission.Sidec
 		return nil, fmt.Errorf("answer the API server at %s: name the image of sidecars with --proxy-image, or switch the webhooks off with --webhooks ''", f.address)
 	}
 	return admission.NewSidecars(injector.Options{
-		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: trustDomain,
+		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: trustDomain, System: namespace,
 		ControlPlane: "heddle." + namespace + ".svc:15010", Signer: "heddle-signer." + namespace + ".svc:15012",
 	}, f.defaults)
 }
