@@ -48,6 +48,7 @@ func schemaError(err error) error {
 			all = append(all, strings.TrimPrefix(strings.Join(parts(m[1]), ".")+": "+m[2], ": "))
 		}
 	}
+	slices.Sort(all) // Helm gives them in no order
 	return errors.New(strings.Join(all, "; ") + "; docs/install.md lists all values")
 }
 
