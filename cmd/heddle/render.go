@@ -24,7 +24,7 @@ func render(r deploy.Release, w io.Writer) (string, error) {
 	var errs []error
 	for _, p := range programs {
 		if err := wouldServe(p, r.Namespace); err != nil {
-			errs = append(errs, fmt.Errorf("Deployment %s would not start with these values: %w", p.Deployment, err))
+			errs = append(errs, fmt.Errorf("with these values Deployment %s would not start: %w", p.Deployment, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
