@@ -30,7 +30,7 @@ func (p *Plane) ServeAPI(ctx context.Context, a API) error {
 
 // API answers the command line with this signer's certificate and facts.
 func (s *Signer) API(l net.Listener, reviews api.TokenReviews) *API {
-	return &API{Listener: l, Certificate: s.door.GetCertificate, Reviews: reviews, Identity: func(ctx context.Context) (any, error) {
+	return &API{Listener: l, Certificate: s.door.certificate, Reviews: reviews, Identity: func(ctx context.Context) (any, error) {
 		s.await(ctx)
 		return s.Facts()
 	}}

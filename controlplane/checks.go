@@ -39,6 +39,7 @@ func (p *Plane) connectChecker(ctx context.Context, node *corev3.Node) (hds.Sess
 	return hds.Session{
 		Checks: c.checks,
 		Over:   c.over,
+		Second: p.secondNode,
 		Report: func(cluster string, status hds.Status) {
 			if port, ok := translator.CheckedPort(cluster); ok {
 				health{p, p.log}.Checked(who.pod, port, status)

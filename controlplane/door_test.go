@@ -2,14 +2,20 @@ package controlplane
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
+	"github.com/rs/zerolog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -19,6 +25,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/test/certs"
+	"github.com/heddle-mesh/heddle/test/transcript"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -113,7 +120,7 @@ func TestASidecarIsServedAsItsCertificateSaysAndNotAsItSays(t *testing.T) {
 		},
 		"a pod that does not exist": {
 			peer: peer{model.Key{Namespace: "bench", Name: "none"}, "u", "default"}, node: "bench/none",
-			code: codes.NotFound, says: "not known",
+			code: codes.NotFound, says: "not known", reason: deniedUnknownPod,
 		},
 	}
 	for name, test := range tests {
@@ -163,56 +170,235 @@ func TestStatisticsAndHealthChecksAreThoseOfTheCertificateToo(t *testing.T) {
 	}
 }
 
-func TestASecondNodeOnAStreamIsRefused(t *testing.T) {
+// denies waits until refusals for a reason have been counted.
+func (p *Plane) denies(t *testing.T, reason string, times int) {
+	t.Helper()
+	line := fmt.Sprintf("\nheddle_sidecar_refusals_total{reason=%q} %d\n", reason, times)
+	wait(t, line, func() bool { _, body := p.asked("/metrics"); return strings.Contains(body, line) })
+}
+
+func TestASecondNodeOnAStreamIsRefusedAndCounted(t *testing.T) {
 	d := newDoor(t)
 	source := gated{open: make(chan struct{}), events: benchFacts(1)}
 	close(source.open)
-	_, end := started(t, Options{Source: source, Door: d.Door})
+	p, end := started(t, Options{Source: source, Door: d.Door})
+	own, other := benchPod(0, 0).Key.String(), benchPod(0, 1).Key.String()
 	stream := d.ads(peerFor(benchPod(0, 0)))
-	if err := asks(t, stream, benchPod(0, 0).Key.String()); err != nil {
+	if err := asks(t, stream, own); err != nil {
 		t.Fatal(err)
 	}
-	if err := asks(t, stream, benchPod(0, 1).Key.String()); status.Code(err) != codes.PermissionDenied {
+	if err := asks(t, stream, other); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("it ends with %v", err)
 	}
+	p.denies(t, deniedSecondNode, 1)
+
+	checks, err := healthv3.NewHealthDiscoveryServiceClient(d.dial(credentials.NewTLS(d.ca.Client(peerFor(benchPod(0, 0)).workload())))).StreamHealthCheck(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{own, other} {
+		_ = checks.Send(&healthv3.HealthCheckRequestOrEndpointHealthResponse{
+			RequestType: &healthv3.HealthCheckRequestOrEndpointHealthResponse_HealthCheckRequest{
+				HealthCheckRequest: &healthv3.HealthCheckRequest{Node: &corev3.Node{Id: node}},
+			},
+		})
+		if _, err = checks.Recv(); err != nil {
+			break
+		}
+	}
+	if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "another node") {
+		t.Errorf("health checks end with %v", err)
+	}
+	p.denies(t, deniedSecondNode, 2)
 	if err := end(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestNobodyElseGetsThroughTheDoor(t *testing.T) {
-	d := newDoor(t)
-	source := gated{open: make(chan struct{}), events: benchFacts(1)}
-	close(source.open)
-	_, end := started(t, Options{Source: source, Door: d.Door})
-	own := peerFor(benchPod(0, 0))
-	without := d.ca.Client(own.workload())
-	without.Certificates = nil
-	old := d.ca.Client(own.workload())
-	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
-	noPod := own.workload()
-	noPod.Pod, noPod.PodUID = "", ""
-	foreign := certs.New(t).Client(own.workload())
-	foreign.VerifyConnection = nil
-	for name, c := range map[string]credentials.TransportCredentials{
-		"plain text":                         insecure.NewCredentials(),
-		"no certificate":                     credentials.NewTLS(without),
-		"TLS 1.2":                            credentials.NewTLS(old),
-		"a certificate that names no pod":    credentials.NewTLS(d.ca.Client(noPod)),
-		"a certificate of another authority": credentials.NewTLS(foreign),
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn := d.dial(c)
-			stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
-			if err == nil {
-				err = asks(t, stream, own.pod.String())
+// uris gives the SPIFFE IDs of a certificate that a CA would not sign.
+func uris(t *testing.T, all ...string) func(*x509.Certificate) {
+	t.Helper()
+	return func(c *x509.Certificate) {
+		c.URIs = nil
+		for _, s := range all {
+			u, err := url.Parse(s)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if status.Code(err) != codes.Unavailable {
+			c.URIs = append(c.URIs, u)
+		}
+	}
+}
+
+// strangers are who must not get through the door of d in the place of a pod, and the reason that is counted.
+func (d door) strangers(own peer) map[string]struct {
+	shows  credentials.TransportCredentials
+	reason string
+} {
+	w := own.workload()
+	without := d.ca.Client(w)
+	without.Certificates = nil
+	old := d.ca.Client(w)
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	noPod := w
+	noPod.Pod, noPod.PodUID = "", ""
+	foreign := certs.New(d.t).Client(w)
+	foreign.VerifyConnection = nil
+	careless := func(change func(*x509.Certificate)) credentials.TransportCredentials {
+		return credentials.NewTLS(d.ca.Careless(w, change))
+	}
+	id := "spiffe://cluster.local/ns/" + w.Namespace + "/sa/" + w.Account
+	return map[string]struct {
+		shows  credentials.TransportCredentials
+		reason string
+	}{
+		"plain text":                         {insecure.NewCredentials(), deniedHandshake},
+		"no certificate":                     {credentials.NewTLS(without), deniedHandshake},
+		"TLS 1.2":                            {credentials.NewTLS(old), deniedHandshake},
+		"a certificate that names no pod":    {credentials.NewTLS(d.ca.Client(noPod)), "pod-missing"},
+		"a certificate of another authority": {credentials.NewTLS(foreign), "chain"},
+		"another trust domain":               {careless(uris(d.t, "spiffe://elsewhere.example/ns/shop/sa/web")), "trust-domain"},
+		"a trust domain alone":               {careless(uris(d.t, "spiffe://cluster.local")), "id-shape"},
+		"the root path":                      {careless(uris(d.t, "spiffe://cluster.local/")), "san"},
+		"another shape of ID":                {careless(uris(d.t, "spiffe://cluster.local/web")), "id-shape"},
+		"two IDs":                            {careless(uris(d.t, id, id+"2")), "san"},
+		"no ID":                              {careless(uris(d.t)), "san"},
+		"an encoded NUL":                     {careless(uris(d.t, id+"%00")), "san"},
+		"a dot at the end":                   {careless(uris(d.t, id+".")), "id-shape"},
+		"no digitalSignature":                {careless(func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyAgreement }), "leaf-usage"},
+		"a CA":                               {careless(func(c *x509.Certificate) { c.IsCA = true }), "leaf-usage"},
+		"expired":                            {careless(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }), "expired"},
+	}
+}
+
+// served asks with credentials, and says how that ends; nil: it was served.
+func (d door) served(with credentials.TransportCredentials, node string) error {
+	d.t.Helper()
+	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(d.dial(with)).DeltaAggregatedResources(d.t.Context())
+	if err != nil {
+		return err
+	}
+	return asks(d.t, stream, node)
+}
+
+func TestNobodyElseGetsThroughTheDoorAndEachIsCountedAndLoggedWithItsReason(t *testing.T) {
+	own := peerFor(benchPod(0, 0))
+	for name := range newDoor(t).strangers(own) {
+		t.Run(name, func(t *testing.T) {
+			d := newDoor(t)
+			test := d.strangers(own)[name]
+			source := gated{open: make(chan struct{}), events: benchFacts(1)}
+			close(source.open)
+			var log transcript.Buffer
+			p, end := started(t, Options{Source: source, Door: d.Door, Log: zerolog.New(&log)})
+			good := credentials.NewTLS(d.ca.Client(own.workload()))
+			if err := d.served(good, own.pod.String()); err != nil {
+				t.Fatalf("with a good certificate: %v", err)
+			}
+			if err := d.served(test.shows, own.pod.String()); status.Code(err) != codes.Unavailable {
 				t.Errorf("it ends with %v", err)
+			}
+			wait(t, "the refusal to be counted", func() bool {
+				_, body := p.asked("/metrics")
+				return strings.Contains(body, fmt.Sprintf("\nheddle_sidecar_refusals_total{reason=%q} ", test.reason))
+			})
+			wait(t, "the refusal to be logged", func() bool {
+				return strings.Contains(log.String(), fmt.Sprintf(`"level":"warn","code":%q`, test.reason))
+			})
+			if _, body := p.asked("/metrics"); strings.Count(body, "\nheddle_sidecar_refusals_total{") != 1 {
+				t.Errorf("other refusals are counted too:\n%s", body)
+			}
+			if err := d.served(good, own.pod.String()); err != nil {
+				t.Errorf("with a good certificate after that: %v", err)
+			}
+			if err := end(); err != nil {
+				t.Error(err)
 			}
 		})
 	}
+}
+
+func TestACertificateOfARootThatWasTakenAwayIsRefusedAndCounted(t *testing.T) {
+	d, old := newDoor(t), certs.New(t)
+	source := gated{open: make(chan struct{}), events: benchFacts(1)}
+	close(source.open)
+	p, end := started(t, Options{Source: source, Door: d.Door})
+	own := peerFor(benchPod(0, 0))
+	client := old.Client(own.workload())
+	client.VerifyConnection = nil // it is the server that is looked at
+	d.ca.Trust(d.ca, old)
+	if err := d.served(credentials.NewTLS(client), own.pod.String()); err != nil {
+		t.Fatalf("while its root is trusted: %v", err)
+	}
+	d.ca.Trust(d.ca)
+	if err := d.served(credentials.NewTLS(client), own.pod.String()); status.Code(err) != codes.Unavailable {
+		t.Errorf("it ends with %v", err)
+	}
+	wait(t, "the refusal to be counted", func() bool {
+		_, body := p.asked("/metrics")
+		return strings.Contains(body, "\nheddle_sidecar_refusals_total{reason=\"chain\"} ")
+	})
 	if err := end(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhoConnectsAndGoesAwayIsNotRefused(t *testing.T) {
+	d := newDoor(t)
+	source := gated{open: make(chan struct{}), events: benchFacts(1)}
+	close(source.open)
+	p, end := started(t, Options{Source: source, Door: d.Door})
+	address := d.Listener.Addr().String()
+	silent, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := silent.Close(); err != nil {
+		t.Fatal(err)
+	}
+	distrusts := d.ca.Client(peerFor(benchPod(0, 0)).workload())
+	distrusts.VerifyConnection = func(tls.ConnectionState) error { return errors.New("another server was meant") }
+	if c, err := tls.Dial("tcp", address, distrusts); err == nil {
+		_ = c.Close()
+		t.Error("the client takes a server that it does not trust")
+	}
+	plain, err := net.Dial("tcp", address) // the last one, which is refused and so counted
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := plain.Write([]byte("GET / HTTP/1.0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	p.denies(t, deniedHandshake, 1)
+	if err := end(); err != nil { // the handshakes are over
+		t.Error(err)
+	}
+	p.denies(t, deniedHandshake, 1)
+	if _, body := p.asked("/metrics"); strings.Count(body, "\nheddle_sidecar_refusals_total{") != 1 {
+		t.Errorf("got:\n%s", body)
+	}
+}
+
+func TestRefusalsFillNoLog(t *testing.T) {
+	var l refusalLog
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	if !l.mayLog("10.0.0.1", "chain", now) || l.mayLog("10.0.0.1", "chain", now.Add(refusalsWindow-1)) {
+		t.Error("want one line for one peer and reason")
+	}
+	if !l.mayLog("10.0.0.1", "expired", now) || !l.mayLog("10.0.0.2", "chain", now) {
+		t.Error("another reason, or another peer, has no line")
+	}
+	lines := 3
+	for i := range 10 * refusalsLogged {
+		if l.mayLog(fmt.Sprintf("2001:db8::%x", i), "chain", now) {
+			lines++
+		}
+	}
+	if lines != refusalsLogged {
+		t.Errorf("%d lines, want %d", lines, refusalsLogged)
+	}
+	if !l.mayLog("10.0.0.1", "chain", now.Add(refusalsWindow)) {
+		t.Error("after a while it has none")
 	}
 }

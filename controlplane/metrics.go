@@ -29,9 +29,11 @@ type metrics struct {
 
 // Why a stream of a sidecar is not served.
 const (
-	deniedCertificate = "certificate" // it shows no certificate of a pod of this mesh
-	deniedNode        = "node"        // it calls itself by another pod's name
-	deniedPod         = "pod"         // its pod has gone, or has another account by now
+	deniedHandshake  = "handshake"   // no TLS 1.3, or no certificate that can be read; for others the reason is an identity.Code
+	deniedNode       = "node"        // it calls itself by another pod's name
+	deniedSecondNode = "second-node" // it began to call itself otherwise on a stream
+	deniedPod        = "pod"         // its pod has another UID or account by now
+	deniedUnknownPod = "pod-unknown" // its pod has gone, or is not known yet
 )
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -49,7 +51,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		problems:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "heddle_policy_problems", Help: "Problems of policies that hold now, by severity."}, []string{"severity"}),
 	}
 	m.health = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_health_reports_total", Help: "What sidecars reported of their own applications."}, []string{"reason", "healthy"})
-	m.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_sidecar_refusals_total", Help: "Streams of sidecars that were refused, by reason."}, []string{"reason"})
+	m.refusals = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "heddle_sidecar_refusals_total", Help: "Connections and streams of sidecars that were refused, by reason."}, []string{"reason"})
 	r.MustRegister(m.refusals, m.health, m.translations, m.translate, m.lag, m.queue, m.faults, m.proxies, m.pushes, m.acks, m.nacks, m.problems)
 	return m
 }

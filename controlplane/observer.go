@@ -33,6 +33,8 @@ func (o observer) Observe(e xds.Event) {
 			Str("reason", e.Reason).Msg("a proxy refused a resource; it keeps the one before")
 	case xds.Withdrawn:
 		o.withdrawn(e)
+	case xds.SecondNode:
+		p.secondNode()
 	}
 	if p.options.Observer != nil {
 		p.options.Observer.Observe(e)

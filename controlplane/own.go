@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -31,6 +32,7 @@ type ownOptions struct {
 	TokenFile   string
 	BundleFile  string
 	InUse       func(*own) hold.InUse // says which bundle others use to know this server; nil: that is no matter
+	Lifetime    time.Duration         // of certificates, as this process was told; 0: identity.DefaultLifetime
 	Registry    prometheus.Registerer
 	Log         zerolog.Logger
 }
@@ -43,10 +45,17 @@ type own struct {
 	holder  *hold.Holder
 	client  *client.Client
 	serving identity.Current
+	log     zerolog.Logger
+
+	lifetime, signers time.Duration // of certificates: as this process was told, and as the signer last said
 }
 
 func newOwn(o ownOptions) (*own, error) {
-	w := &own{names: ServingNames(o.Namespace)}
+	w := &own{
+		names: ServingNames(o.Namespace), log: o.Log.With().Str("component", "identity").Logger(),
+		lifetime: cmp.Or(o.Lifetime, identity.DefaultLifetime),
+	}
+	w.signers = w.lifetime
 	signer, err := identity.ID(o.TrustDomain, o.Namespace, SignerAccount)
 	if err != nil {
 		return nil, err
@@ -55,7 +64,7 @@ func newOwn(o ownOptions) (*own, error) {
 		return nil, err
 	}
 	holding := hold.Options{
-		ID: w.id, TokenFile: o.TokenFile, BundleFile: o.BundleFile, With: w.getServing, Log: o.Log.With().Str("component", "identity").Logger(),
+		ID: w.id, TokenFile: o.TokenFile, BundleFile: o.BundleFile, With: w.getServing, Log: w.log,
 		Connect: func(t hold.Trust) hold.Signer {
 			w.client = client.New(client.Options{Address: o.Signer, Signer: signer, Bundle: t.Bundle, Certificate: t.Certificate})
 			return w.client
@@ -90,7 +99,24 @@ func (w *own) getServing(ctx context.Context, token string) error {
 		return fmt.Errorf("check the certificate that the signer issued: %w", err)
 	}
 	w.serving.Set(identity.Pair(key, got.Chain))
+	w.compare(got.Lifetime)
 	return nil
+}
+
+// compare says once if the signer makes certificates of another life than this server was told: by that it decides how old
+// connections between sidecars may become. It is called by one goroutine.
+func (w *own) compare(signers time.Duration) {
+	if signers == 0 || signers == w.signers {
+		return
+	}
+	w.signers = signers
+	if signers == w.lifetime {
+		w.log.Info().Dur("lifetime", signers).Msg("the signer's --certificate-lifetime is this server's again")
+		return
+	}
+	w.log.Warn().Stringer("signer", signers).Stringer("server", w.lifetime).
+		Stringer("connections_are_replaced_after", ConnectionAge(w.lifetime)).Stringer("and_should_be_after", ConnectionAge(signers)).
+		Msg("this server's --certificate-lifetime is not the signer's; give both the same (HEDDLE_CERTIFICATE_LIFETIME; certificateLifetime of the chart) and restart them")
 }
 
 func (w *own) expiry() float64 {

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
@@ -92,6 +91,7 @@ type Options struct {
 	Drain time.Duration
 	// Certified says why sidecars cannot be let in, where the door's certificate comes from elsewhere; nil: they can. May be nil.
 	Certified func() error
+	Signing   func() error         // says why this process signs nothing, where it should; nil: it does. May be nil.
 	Registry  *prometheus.Registry // default: a new one
 	Status    func() kube.Status   // of the source, if it can lose what it watches; may be nil
 	Signals   observe.Options      // how statistics of sidecars are kept
@@ -114,6 +114,7 @@ type Plane struct {
 	batches  chan batch
 	calls    chan func()
 	refusals chan model.Event
+	told     refusalLog
 	looping  atomic.Bool   // the loop runs, or did
 	stopped  chan struct{} // closed when it has ended
 	ready    atomic.Bool
@@ -143,15 +144,9 @@ func New(o Options) *Plane {
 	}
 	p.metrics = newMetrics(p.registry)
 	o.Signals.Streaks = health{p, o.Log}
-	o.Signals.Identify = p.nodeOf
+	o.Signals.Connect = p.connectMeter
 	p.signals = observe.New(o.Signals)
 	return p
-}
-
-// nodeOf says whose statistics a stream brings.
-func (p *Plane) nodeOf(ctx context.Context, node *corev3.Node) (string, error) {
-	who, err := p.who(ctx, node)
-	return who.pod.String(), err
 }
 
 // Signals is what sidecars count. It may be read from any goroutine.
@@ -251,7 +246,7 @@ func (p *Plane) server() adsServer {
 		MaxAge:   p.options.StreamAge,
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(credentials.NewTLS(p.options.Door.TLS)))...)
+	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(guard{credentials.NewTLS(p.options.Door.TLS), p.refusedHandshake}))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))

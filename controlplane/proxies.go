@@ -84,7 +84,7 @@ func (p *Plane) who(ctx context.Context, node *corev3.Node) (peer, error) {
 	who, err := peerOf(ctx)
 	switch {
 	case err != nil:
-		p.metrics.denied(deniedCertificate)
+		p.metrics.denied(deniedHandshake) // should it ever let one through
 	case node.GetId() != who.pod.String():
 		p.metrics.denied(deniedNode)
 		err = status.Errorf(codes.PermissionDenied, "node id %q: the certificate is that of %s, and so must the node id be", node.GetId(), who.pod)
@@ -140,6 +140,7 @@ func captureOf(node *corev3.Node) (translator.Capture, error) {
 func (p *publisher) admit(who peer) (*model.Pod, error) {
 	pod := p.state.Pod(who.pod)
 	if pod == nil {
+		p.metrics.denied(deniedUnknownPod)
 		return nil, status.Errorf(codes.NotFound, "pod %s is not known (yet): the sidecar will ask again", who.pod)
 	}
 	if !who.is(pod) {
@@ -186,6 +187,7 @@ func (p *publisher) review(replaced []model.Key) {
 		if px := p.proxies[key]; px != nil && (pod == nil || !px.is(pod)) {
 			p.part(px)
 		}
+		p.reviewMeters(key, pod)
 		var left []*checker
 		for _, c := range p.checkers[key] {
 			if pod != nil && c.who.is(pod) {

@@ -11,6 +11,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	healthv3 "github.com/envoyproxy/go-control-plane/envoy/service/health/v3"
+	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/service/metrics/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
@@ -74,6 +75,14 @@ func TestASidecarFollowsItsNodeToAnotherZone(t *testing.T) {
 	}
 }
 
+// counts is how many streams bring statistics of a pod.
+func (p *Plane) counts(pod model.Key) (n int) {
+	if p.call(context.Background(), func() { n = len(p.publisher.meters[pod]) }) != nil {
+		return -1
+	}
+	return n
+}
+
 // checksOf opens a stream for health checks, and waits until it is told of some.
 func (d door) checksOf(p peer) healthv3.HealthDiscoveryService_StreamHealthCheckClient {
 	d.t.Helper()
@@ -88,6 +97,21 @@ func (d door) checksOf(p peer) healthv3.HealthDiscoveryService_StreamHealthCheck
 		},
 	})
 	return stream
+}
+
+// statisticsOf opens a stream for statistics, and gives what it ends with.
+func (d door) statisticsOf(p peer) (ended <-chan error) {
+	d.t.Helper()
+	stream, err := metricsv3.NewMetricsServiceClient(d.dial(credentials.NewTLS(d.ca.Client(p.workload())))).StreamMetrics(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_ = stream.Send(&metricsv3.StreamMetricsMessage{ // RecvMsg says why it fails
+		Identifier: &metricsv3.StreamMetricsMessage_Identifier{Node: &corev3.Node{Id: p.pod.String()}},
+	})
+	end := make(chan error, 1)
+	go func() { end <- stream.RecvMsg(&metricsv3.StreamMetricsResponse{}) }()
+	return end
 }
 
 func TestStreamsEndWithThePodOrTheAccountThatTheyWereOpenedFor(t *testing.T) {
@@ -110,7 +134,8 @@ func TestStreamsEndWithThePodOrTheAccountThatTheyWereOpenedFor(t *testing.T) {
 			pod := benchPod(0, 0)
 			source <- []model.Event{{Pod: pod}, {Synced: true}}
 			wait(t, "the first listing", p.ready.Load)
-			stream, checks := door.ads(peerFor(pod)), door.checksOf(peerFor(pod))
+			stream, checks, statistics := door.ads(peerFor(pod)), door.checksOf(peerFor(pod)), door.statisticsOf(peerFor(pod))
+			wait(t, "statistics are taken", func() bool { return p.counts(pod.Key) == 1 })
 			if err := asks(t, stream, pod.Key.String()); err != nil {
 				t.Fatal(err)
 			}
@@ -123,6 +148,15 @@ func TestStreamsEndWithThePodOrTheAccountThatTheyWereOpenedFor(t *testing.T) {
 			}
 			if _, err := checks.Recv(); !errors.Is(err, io.EOF) {
 				t.Errorf("its health checks go on, or ended with %v; want them to end without fault", err)
+			}
+			if err := <-statistics; err != nil {
+				t.Errorf("its statistics end with %v; want them to end without fault", err)
+			}
+			if n := p.counts(pod.Key); n != 0 {
+				t.Errorf("%d streams of its statistics are left", n)
+			}
+			if err := <-door.statisticsOf(peerFor(pod)); status.Code(err) != test.code {
+				t.Errorf("it comes back with statistics and gets %v, want %s", err, test.code)
 			}
 			if err := asks(t, door.ads(peerFor(pod)), pod.Key.String()); status.Code(err) != test.code {
 				t.Errorf("it comes back for configuration and gets %v, want %s", err, test.code)

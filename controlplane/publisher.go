@@ -27,6 +27,7 @@ type publisher struct {
 	locations map[model.Location]int // of connected proxies, how many are at each zone and each node
 	published map[xds.Layer]map[unit]refs
 	checkers  map[model.Key][]*checker           // by pod
+	meters    map[model.Key]map[*meter]bool      // the same
 	streaks   map[model.HealthReport]*time.Timer // by the report that ends a streak
 	sendAway  func(proxy string)                 // ends its streams, so that it comes back
 	pending   map[xds.Layer]*xds.Update
@@ -48,6 +49,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 		locations: map[model.Location]int{},
 		published: map[xds.Layer]map[unit]refs{},
 		checkers:  map[model.Key][]*checker{},
+		meters:    map[model.Key]map[*meter]bool{},
 		streaks:   map[model.HealthReport]*time.Timer{},
 		sendAway:  func(string) {},
 		pending:   map[xds.Layer]*xds.Update{},

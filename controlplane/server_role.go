@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,7 @@ import (
 
 // ServerOptions say what a server serves, and whom it asks for its identity. All are required.
 type ServerOptions struct {
-	Plane      Options              // its Door and Certified are set here
+	Plane      Options              // its Door, Certified and ConnectionAge are set here
 	Client     kubernetes.Interface // for webhook configurations and the Lease
 	Identity   string               // of this process among the replicas: its pod's name
 	Sidecars   string               // address where sidecars get their configuration
@@ -26,6 +27,7 @@ type ServerOptions struct {
 	TokenFile  string               // with a token of this pod for the signer
 	BundleFile string               // with the trust bundle to start with
 	Webhooks   string               // address where the API server asks
+	Lifetime   time.Duration        // of certificates, as the signer is set; default identity.DefaultLifetime
 }
 
 // Additions are what else a server does.
@@ -65,7 +67,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 	s.own, err = newOwn(ownOptions{
 		TrustDomain: o.Plane.TrustDomain, Namespace: o.Plane.Namespace, Signer: o.Signer, TokenFile: o.TokenFile, BundleFile: o.BundleFile,
 		InUse:    func(w *own) hold.InUse { return carried{w, s.trust} },
-		Registry: o.Plane.Registry, Log: o.Plane.Log,
+		Lifetime: o.Lifetime, Registry: o.Plane.Registry, Log: o.Plane.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("listening for sidecars: %w; choose another --sidecars", err)
 	}
 	o.Plane.Door = Door{Listener: door, TLS: s.own.door()}
-	o.Plane.Certified = s.own.ready
+	o.Plane.Certified, o.Plane.ConnectionAge = s.own.ready, ConnectionAge(o.Lifetime)
 	s.plane = New(o.Plane)
 	return s, nil
 }

@@ -40,14 +40,21 @@ func ServingNames(namespace string) []string {
 // SignerOptions say what a signer signs with and where it answers. TrustDomain and Listener are required.
 type SignerOptions struct {
 	TrustDomain spiffeid.TrustDomain
-	Namespace   string                                           // the control plane's own; default DefaultNamespace
-	Listener    net.Listener                                     // closed when the signer ends
-	Lifetime    time.Duration                                    // of leaves; default identity.DefaultLifetime
-	TokenLife   time.Duration                                    // of JWT-SVIDs; default identity.DefaultTokenLifetime
-	Skew        time.Duration                                    // how far clocks may differ; default 1 minute
-	First       func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
-	Registry    prometheus.Registerer                            // nil: nobody reads the metrics
+	Namespace   string                // the control plane's own; default DefaultNamespace
+	Listener    net.Listener          // closed when the signer ends
+	Lifetime    time.Duration         // of leaves; default identity.DefaultLifetime
+	TokenLife   time.Duration         // of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew        time.Duration         // how far clocks may differ; default 1 minute
+	First       FirstCA               // default: one of Upstream, or a new root
+	Upstream    keep.Upstream         // signs the CAs that are made here; nil: each is a root
+	Registry    prometheus.Registerer // nil: nobody reads the metrics
 	Log         zerolog.Logger
+}
+
+// FirstCA says what is to sign where there never was a CA. The zero value makes a new root.
+type FirstCA struct {
+	Make func(now time.Time) (*identity.Authority, error)
+	From string // where Make finds a given one, for people; empty: it makes one
 }
 
 // Signer gives sidecars their identities, and this process its own.
@@ -60,15 +67,16 @@ type Signer struct {
 	server    *service.Server
 	joins     *attest.JoinTokens // nil in a cluster
 	pods      *attest.PodWatch   // nil without one
-	door      *Serving           // what sidecars are shown; nil: nothing
-	servings  []*Serving         // it, and others by DNS names
+	door      *shown             // nil: sidecars are served by others
 }
 
-// ClusterOptions say which cluster's pods a signer signs for. All but CA are required.
+// ClusterOptions say which cluster's pods a signer signs for. Client and Identity are required.
 type ClusterOptions struct {
 	Client   kubernetes.Interface // with no limit of its own on requests (rest.Config.QPS): the signer has one
 	CA       kubernetes.Interface // for the Lease and the CA, which must not wait behind what strangers ask; default Client
 	Identity string               // of this process among the replicas: its pod's name
+	// LeaseDuration is after how long a leader that is silent is replaced; default 15 s.
+	LeaseDuration time.Duration
 	// Apart says that the control plane's servers are other processes, which get their identities from here as sidecars
 	// do. This one then has no [Signer.TLS].
 	Apart bool
@@ -94,11 +102,12 @@ func NewClusterSigner(o SignerOptions, c ClusterOptions) (*Signer, error) {
 	s.pods = attest.NewPodWatch(watch)
 	kept := s.keepOptions()
 	kept.Namespaces = s.pods.MeshedNamespaces
-	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity})
+	s.keeper = keep.InCluster(kept, keep.ClusterOptions{Client: c.CA, Namespace: s.options.Namespace, Identity: c.Identity, LeaseDuration: c.LeaseDuration})
 	reviewer := attest.NewReviewer(attest.ReviewerOptions{
 		Reviews: c.Client.AuthenticationV1().TokenReviews(), Pods: s.pods, ControlPlane: servers,
 	})
 	offer := s.serviceOptions()
+	registerKeeping(s.options.Registry, s.keeper)
 	if c.Apart {
 		offer.Serving = service.Serving{Account: servers, Names: ServingNames(s.options.Namespace)}
 		offer.People = s.people
@@ -147,6 +156,7 @@ func NewFilesSigner(o SignerOptions, dir string, pods func(context.Context, mode
 		return attest.Pod{UID: pod.UID, Account: pod.ServiceAccount}, true, nil
 	}, nil)
 	registerExpiry(s.options.Registry, s.ownExpiry)
+	registerKeeping(s.options.Registry, s.keeper)
 	s.server = service.ForFiles(s.serviceOptions(), s.joins)
 	return s, nil
 }
@@ -174,26 +184,27 @@ func registerExpiry(r prometheus.Registerer, expiry func() float64) {
 	}
 }
 
-func (s *Signer) ownExpiry() float64 {
-	first := 0.0
-	for _, v := range s.servings {
-		own := v.leaf.Load()
-		if own == nil {
-			return 0
-		}
-		if end := float64(own.NotAfter.Unix()); first == 0 || end < first {
-			first = end
-		}
+// own is the certificate that sidecars are shown; nil: none, or not yet.
+func (s *Signer) own() *service.Leaf {
+	if s.door == nil {
+		return nil
 	}
-	return first
+	return s.door.leaf.Load()
+}
+
+func (s *Signer) ownExpiry() float64 {
+	if own := s.own(); own != nil {
+		return float64(own.NotAfter.Unix())
+	}
+	return 0
 }
 
 func (s *Signer) keepOptions() keep.Options {
 	return keep.Options{
-		TrustDomain: s.options.TrustDomain, First: s.options.First, Limits: identity.Limits{
+		TrustDomain: s.options.TrustDomain, First: s.options.First.Make, Given: s.options.First.From, Upstream: s.options.Upstream, Limits: identity.Limits{
 			Leaf: s.options.Lifetime, Token: cmp.Or(s.options.TokenLife, identity.DefaultTokenLifetime), Slack: s.options.Skew,
 		},
-		Observe: s.observe, Log: s.log(),
+		Observe: s.observe, Registry: s.options.Registry, Log: s.log(),
 	}
 }
 
@@ -204,14 +215,10 @@ func (s *Signer) observe(now, since time.Time) identity.Observation {
 		roll = s.pods
 	}
 	o := s.connected.Observe(roll, now, since)
-	for _, v := range s.servings {
-		own := v.leaf.Load()
-		if own == nil {
-			continue
-		}
+	if own := s.own(); own != nil {
 		// It reads the bundle at each handshake, so it has taken whatever there is.
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
-			Name: v.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
+			Name: s.serverID.String(), LastSeen: now, Reported: now, Taken: s.keeper.Progress().Generation,
 			Authority: own.Authority, Issued: own.Authority, LeafExpires: own.NotAfter,
 		})
 	}
@@ -245,13 +252,9 @@ func (s *Signer) Facts() (service.Facts, error) {
 	if err != nil {
 		return f, err
 	}
-	var own []service.Leaf
-	for _, v := range s.servings {
-		if leaf := v.leaf.Load(); leaf != nil {
-			own = append(own, *leaf)
-		}
+	if own := s.own(); own != nil {
+		f.ControlPlane = append([]service.Leaf{*own}, f.ControlPlane...)
 	}
-	f.ControlPlane = append(own, f.ControlPlane...)
 	return f, nil
 }
 
@@ -280,9 +283,9 @@ func (s *Signer) Join(pod *model.Pod) (string, error) {
 // TLS is the control plane's side of a [Door]. It must be called before Run.
 func (s *Signer) TLS() *tls.Config {
 	if s.door == nil {
-		s.door = s.Serving()
+		s.door = &shown{signer: s, certified: make(chan struct{})}
 	}
-	return identity.Server(s.door.GetCertificate, s.bundle)
+	return identity.Server(s.door.certificate, s.bundle)
 }
 
 // await waits for the beginning to be over: until there is a certificate for sidecars, or at least a CA; or for a while.
@@ -304,8 +307,8 @@ func (s *Signer) Run(ctx context.Context) error {
 		group.Go(func() error { return s.pods.Run(running) })
 	}
 	group.Go(func() error { return s.server.Run(running, s.options.Listener) })
-	for _, v := range s.servings {
-		renewer := v.renewer()
+	if s.door != nil {
+		renewer := s.door.renewer()
 		group.Go(func() error { return renewer.Run(running) })
 		group.Go(func() error { return s.renewOnRotation(running, renewer) })
 	}

@@ -50,12 +50,13 @@ func (r SignerRole) Run(ctx context.Context) error {
 }
 
 // statusHandler answers for a process that is a signer alone. One that does not lead is ready too: it takes over when it
-// has to, and an update of a Deployment would wait for ever for one that must lead to be ready.
+// has to, and an update of a Deployment would wait for ever for one that must lead to be ready. So is one whose CA has
+// gone, as long as it has a certificate to answer with: its Service must lead there for callers to hear why.
 func (s *Signer) statusHandler(registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if _, err := s.keeper.Issuer(); err != nil {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := s.server.Certified(r.Context()); err != nil {
 			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
 			return
 		}
@@ -66,9 +67,7 @@ func (s *Signer) statusHandler(registry *prometheus.Registry) http.Handler {
 			return
 		}
 		fmt.Fprintln(w, "ok")
-		if err := s.keeper.Ready(); err != nil {
-			fmt.Fprintln(w, err.Error())
-		}
+		writeUnsigned(w, s.keeper.Ready())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
+	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/kube"
 )
 
@@ -70,12 +72,26 @@ func (p *Plane) statusHandler() http.Handler {
 			}
 		}
 		fmt.Fprintln(w, "ok")
+		if p.options.Signing != nil {
+			writeUnsigned(w, p.options.Signing())
+		}
 		if away != "" {
 			fmt.Fprintln(w, away+": what was known is served")
 		}
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
 	return mux
+}
+
+// writeUnsigned says why nothing is signed. Who does not sign is ready all the same: it answers, and is to say why.
+func writeUnsigned(w io.Writer, err error) {
+	switch keep.CodeOf(err) {
+	case "":
+	case keep.NotLeading:
+		fmt.Fprintln(w, err)
+	default:
+		fmt.Fprintf(w, "nothing is signed (%s): %v\n", keep.CodeOf(err), err)
+	}
 }
 
 // absence says since when the source is away; empty if it is not, or was not asked for anything yet.

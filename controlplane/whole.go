@@ -52,6 +52,7 @@ type Replica struct {
 	Operator string               // path of the operator's socket
 	API      string               // loopback address where the command line asks; empty for none
 	Lifetime time.Duration        // of certificates
+	First    FirstCA              // default: a new root
 }
 
 // Run opens the addresses and serves until ctx ends.
@@ -72,14 +73,14 @@ func (r Replica) Run(ctx context.Context) error {
 		return err
 	}
 	signer, err := NewClusterSigner(SignerOptions{
-		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime,
+		TrustDomain: r.Plane.TrustDomain, Namespace: r.Plane.Namespace, Listener: signing, Lifetime: r.Lifetime, First: r.First,
 		Registry: r.Plane.Registry, Log: r.Plane.Log,
 	}, ClusterOptions{Client: r.Client, CA: r.CA, Identity: r.Identity})
 	if err != nil {
 		return err
 	}
 	r.Plane.ConnectionAge = ConnectionAge(r.Lifetime)
-	r.Plane.Door = Door{Listener: door, TLS: signer.TLS()}
+	r.Plane = signer.Behind(r.Plane, door)
 	asked, err := r.api(signer)
 	if err != nil {
 		return err

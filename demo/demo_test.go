@@ -54,7 +54,7 @@ func build(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	heddle := filepath.Join(dir, "heddle")
-	if out, err := exec.Command("go", "build", "-o", heddle, "../cmd/heddle").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags", "-s -w", "-o", heddle, "../cmd/heddle").CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build heddle: %v\n%s", err, out))
 	}
 	if err := os.Setenv(heddleVariable, heddle); err != nil {

@@ -56,7 +56,7 @@ func placePods(facts []*model.Pod) ([]pod, error) {
 		pods = append(pods, p)
 	}
 	if len(pods) == 0 {
-		errs = append(errs, errors.New("the folder has no pod with the label heddle.dev/sidecar: \"true\""))
+		errs = append(errs, errors.New("the folder has no pod with the label heddle.dev/sidecar: \"true\"; see examples/demo for what a demo is made of"))
 	}
 	return pods, errors.Join(errs...)
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/deploy"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 var api = kubetest.New()
@@ -403,13 +404,7 @@ func app(namespace, annotation string) *corev1.Pod {
 // eventually waits for what the API server does some time after it was told: it watches its own admission configuration.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(time.Minute); !holds(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("a minute later it is not so that %s", what)
-		}
-	}
+	wait.Until(t, time.Minute, what, holds)
 }
 
 func TestOnlyPodsThatAreToHaveASidecarWaitForTheControlPlane(t *testing.T) {

@@ -25,6 +25,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	"helm.sh/helm/v4/pkg/release/v1/util"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // What is where in the cluster.
@@ -44,6 +45,10 @@ var files embed.FS
 type Release struct {
 	Namespace string         // of the control plane; default DefaultNamespace
 	Values    map[string]any // what differs from the chart's; see Values
+
+	// Version is that of the program that installs, v1.2.3: what is installed is labelled with it, and it is the tag of images
+	// unless a value says otherwise. Programs that do not know theirs, "(devel)", have the chart's.
+	Version string
 }
 
 // Render gives all objects as YAML documents, in the order in which they are to be applied: the Namespace first, the webhooks
@@ -61,7 +66,7 @@ func Render(r Release) (string, error) {
 
 // render is Render wherever the control plane is.
 func render(r Release) (string, error) {
-	c, err := load()
+	c, err := r.chart()
 	if err != nil {
 		return "", err
 	}
@@ -110,13 +115,31 @@ func (r Release) TrustDomain() (string, error) {
 	return name, nil
 }
 
-// Version is that of the chart, and of the images unless a value says otherwise.
-func Version() (string, error) {
-	c, err := load()
+// Installs is the version that Render labels everything with.
+func (r Release) Installs() (string, error) {
+	c, err := r.chart()
 	if err != nil {
 		return "", err
 	}
 	return c.AppVersion(), nil
+}
+
+// unknown is what programs say of themselves that were built without a version (package buildinfo).
+const unknown = "(devel)"
+
+// chart gives the chart in the version of the release.
+func (r Release) chart() (*chart.Chart, error) {
+	c, err := load()
+	if err != nil || r.Version == "" || r.Version == unknown {
+		return c, err
+	}
+	// The toolchain's v0.0.0-20260102030405-abcdef012345+dirty: neither tags nor labels have a plus, and Helm writes it so as well.
+	version := strings.ReplaceAll(r.Version, "+", "_")
+	if problems := validation.IsValidLabelValue(version); len(problems) > 0 {
+		return nil, fmt.Errorf("install version %q: it can be neither a label nor the tag of an image: %s; build the program with another one", r.Version, problems[0])
+	}
+	c.Metadata.Version, c.Metadata.AppVersion = version, version
+	return c, nil
 }
 
 // load gives the chart that is built into the program.

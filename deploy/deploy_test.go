@@ -16,6 +16,8 @@ import (
 	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/deploy"
@@ -92,6 +94,44 @@ func TestHighAvailabilityIsTheValuesFileOfTheChart(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(archive.Files[1].Data), text); diff != "" {
 		t.Errorf("--ha differs from testdata/ha.txtar (-file +rendered):\n%s", diff)
+	}
+}
+
+func TestWhatIsInstalledHasTheVersionOfTheProgram(t *testing.T) {
+	for _, c := range []struct{ program, want string }{
+		{"v1.2.3", "v1.2.3"},
+		{"v0.0.0-20260102030405-abcdef012345+dirty", "v0.0.0-20260102030405-abcdef012345_dirty"},
+		{"(devel)", "v0.0.0-dev"},
+		{"", "v0.0.0-dev"},
+	} {
+		release := deploy.Release{Version: c.program}
+		text, err := deploy.Render(release)
+		if err != nil {
+			t.Errorf("%q: %v", c.program, err)
+			continue
+		}
+		for _, want := range []string{
+			`image: "ghcr.io/heddle-mesh/heddle:` + c.want + `"`, `value: "ghcr.io/heddle-mesh/heddle-proxy:` + c.want + `"`,
+			`app.kubernetes.io/version: "` + c.want + `"`, "\n  version: \"" + c.want + "\"\n",
+		} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q: nothing has %s", c.program, want)
+			}
+		}
+		if c.want != "v0.0.0-dev" && strings.Contains(text, "v0.0.0-dev") {
+			t.Errorf("%q: something has the chart's own version", c.program)
+		}
+		if got, err := release.Installs(); err != nil || got != c.want {
+			t.Errorf("%q: it says that it installs %q, %v", c.program, got, err)
+		}
+	}
+	if _, err := deploy.Render(deploy.Release{Version: "the best"}); err == nil || !strings.Contains(err.Error(), `"the best"`) {
+		t.Errorf("what can be no tag: %v", err)
+	}
+	// A tag that was asked for is that of the images, and of nothing else.
+	text, err := deploy.Render(deploy.Release{Version: "v1.2.3", Values: parse(t, "image: {version: test}")})
+	if err != nil || !strings.Contains(text, `"ghcr.io/heddle-mesh/heddle:test"`) || !strings.Contains(text, `app.kubernetes.io/version: "v1.2.3"`) {
+		t.Errorf("with another tag: %v\n%s", err, text)
 	}
 }
 
@@ -232,6 +272,34 @@ func TestLaterValuesCountMore(t *testing.T) {
 	}
 }
 
+// The bundle that the server's pod waits for is made by the signer, so a first installation must not have the signer wait for
+// anything that either of them makes.
+func TestTheSignersPodWaitsForNothingThatTheControlPlaneMakes(t *testing.T) {
+	for document := range strings.SplitSeq(render(t, ""), "\n---\n") {
+		var d appsv1.Deployment
+		if err := yaml.Unmarshal([]byte(document), &d); err != nil || d.Kind != "Deployment" {
+			continue
+		}
+		var waitsFor []string
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			if v.EmptyDir == nil && v.Projected == nil {
+				waitsFor = append(waitsFor, v.Name)
+			}
+		}
+		want := map[string][]string{"heddle": {"heddle-trust"}, "heddle-signer": nil}[d.Name]
+		if diff := cmp.Diff(want, waitsFor); diff != "" {
+			t.Errorf("volumes of %s that may not be there yet (-want +got):\n%s", d.Name, diff)
+		}
+		for _, c := range d.Spec.Template.Spec.Containers {
+			if len(c.EnvFrom) > 0 || slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+				return e.ValueFrom != nil && (e.ValueFrom.SecretKeyRef != nil || e.ValueFrom.ConfigMapKeyRef != nil)
+			}) {
+				t.Errorf("%s waits for a Secret or a ConfigMap in its environment", d.Name)
+			}
+		}
+	}
+}
+
 func TestRemovalNamesAllThatAnyValuesMake(t *testing.T) {
 	removed := removal(t, deploy.RemovalOptions{Purge: true})
 	for _, values := range []string{"", "server: {replicas: 3}\nnetworkPolicy: {enabled: true}\n", "signer: {replicas: 3}\n"} {
@@ -319,7 +387,7 @@ func TestAddonAppliesWhatTheProgramPrints(t *testing.T) {
 	golden(t, "microk8s/addons/heddle/heddle.yaml", render(t, ""))
 	golden(t, "microk8s/addons/heddle/heddle-ha.yaml", render(t, string(ha)))
 	golden(t, "microk8s/addons/heddle/uninstall.yaml", uninstall)
-	version, err := deploy.Version()
+	version, err := deploy.Release{}.Installs()
 	if err != nil {
 		t.Fatal(err)
 	}

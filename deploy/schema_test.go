@@ -84,7 +84,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	for _, set := range []string{
 		"typo=1", "server.replcias=2", "server.replicas=-1", "server.replicas=two", "server.resources.requests.cpu=lots", "server.resources.memory=1Gi",
 		"image.registry=example.org/", "image.version=a b", "image.pullPolicy=Sometimes", "image.pullSecrets=name", "trustDomain=Example.org", "trustDomain=", "trustDomain=a..b", "trustDomain=.a", "trustDomain=a_",
-		"certificateLifetime=1d", "certificateLifetime=24", "log.level=loud", "injector.failurePolicy=Maybe", "injector.timeoutSeconds=60",
+		"certificateLifetime=1d", "certificateLifetime=24", "certificateLifetime=240h", "certificateLifetime=168h1s", "certificateLifetime=169h", "certificateLifetime=0s", "certificateLifetime=10ms", "log.level=loud", "injector.failurePolicy=Maybe", "injector.timeoutSeconds=60",
 		"injector.excludedNamespaces={A}", "policyWebhook.timeoutSeconds=0", "proxy.cpuRequest=x", "proxy.logLevel=warn", "proxy.concurrency=1000",
 		"proxy.prestopSleep=0", "proxy.drainTime=soon", "shutdown.drain=5", "shutdown.graceSeconds=1", "shutdown.graceSeconds=10", "shutdown.drain=1h", "shutdown.sleepSeconds=55", "spread.hosts=yes", "podDisruptionBudget.maxUnavailable=0",
 		"networkPolicy.enabled=maybe", "namespace.podSecurity=strict", "labels.a.b=c", `labels.app\.kubernetes\.io/name=x`,

@@ -263,7 +263,7 @@ func checkAnchor(c *x509.Certificate, td spiffeid.TrustDomain) error {
 		}
 		// X509-SVID, 3.2: the ID of a signing certificate has no path.
 		if id != td.ID() {
-			return fmt.Errorf("certificate %q is of %s; it must be of %s, without a path", c.Subject, id, td.ID())
+			return fmt.Errorf("certificate %q is of %s; it must be of %s, without a path; all of the mesh must have the same --trust-domain", c.Subject, id, td.ID())
 		}
 	}
 	return nil

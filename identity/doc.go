@@ -18,9 +18,18 @@
 //
 // What is wrong is refused with a [Code], and never put right silently.
 //
+// # A CA above ours
+//
+// cert-manager, or a SPIRE server above ours, is one file: a type with the method of keep.Upstream, which signs a CA for a
+// CSR. That CA is an [Authority], made by [NewIntermediate]; it writes the leaves, and a rotation replaces it when half
+// of its life is over.
+//
 // # Another issuer
 //
-// cert-manager, or a SPIRE server above ours, is one file: a type with the method of [Issuer]. It must
+// One that signs the leaves themselves is a type with the method of [Issuer]. Package service takes any; package keep does
+// not, since what an Authority of ours does is needed elsewhere: streams for configuration, and renewal by certificate, want
+// the extension that says which pod it is; and who signed a leaf, which a rotation waits for, is read from its chain. An issuer
+// that wants the workload's own CSR has none in [Request]. It must
 //
 //   - certify exactly r.ID and r.Key, for clients and servers, for r.Lifetime or less, and answer before ctx ends;
 //   - answer leaf first, then intermediates, no anchor; and pass the answer through [VerifyLeaf] with its bundle and

@@ -22,7 +22,8 @@ const (
 	CodeIssuerExpiring  Code = "issuer-expiring"  // the CA has less than a minute left
 	CodeLint            Code = "lint"             // the certificate would break our own rules; a bug
 	CodeRequest         Code = "request"          // the request contradicts itself
-	CodeChain           Code = "chain"            // does not lead to an authority of the bundle, or not now
+	CodeChain           Code = "chain"            // does not lead to an authority of the bundle
+	CodeExpired         Code = "expired"          // has expired, or something above it has; or is not valid yet
 	CodeLeafUsage       Code = "leaf-usage"       // a CA, or a key that may not sign a handshake
 	CodePodMissing      Code = "pod-missing"      // the certificate does not say which pod it belongs to
 	CodeAudience        Code = "audience"         // a token for nobody

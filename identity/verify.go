@@ -40,7 +40,11 @@ func VerifyLeaf(chain []*x509.Certificate, bundle *spiffebundle.Bundle, now time
 		return spiffeid.ID{}, refuse(CodeLeafUsage, "verify peer %s: its certificate's key may not sign a handshake (no digitalSignature)", id)
 	}
 	if _, _, err := x509svid.Verify(chain, bundle, x509svid.WithTime(now)); err != nil {
-		return spiffeid.ID{}, refuse(CodeChain, "verify peer %s: %w", id, err)
+		code := CodeChain
+		if outOfTime(err) {
+			code = CodeExpired
+		}
+		return spiffeid.ID{}, refuse(code, "verify peer %s: %w", id, err)
 	}
 	return id, nil
 }

@@ -57,8 +57,8 @@ func TestAPeerIsRefusedWhateverACarelessCAHasSigned(t *testing.T) {
 		"keyCertSign":              {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign }, CodeLeafUsage},
 		"cRLSign":                  {func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign }, CodeLeafUsage},
 		"a CA":                     {func(c *x509.Certificate) { c.IsCA = true }, CodeLeafUsage},
-		"expired":                  {func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }, CodeChain},
-		"not valid yet":            {func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, CodeChain},
+		"expired":                  {func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }, CodeExpired},
+		"not valid yet":            {func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) }, CodeExpired},
 		"an unknown critical wish": {func(c *x509.Certificate) { c.ExtraExtensions[0].Critical = true }, CodeChain},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -43,7 +43,7 @@ const (
 	outboundPort = 15001
 	inboundPort  = 15006
 
-	// ProbesEnv and PrefixEnv tell the agent which probes to perform, and under which path.
+	// ProbesEnv and PrefixEnv tell the agent which probes and hooks to perform, and under which path.
 	ProbesEnv = "HEDDLE_PROBES"
 	PrefixEnv = "HEDDLE_PROBE_PREFIX"
 	// AgentPort is where the agent answers the kubelet.

@@ -212,7 +212,7 @@ func warn(pod *corev1.Pod, s settings) []string {
 	if spec.DNSPolicy == corev1.DNSNone {
 		warnings = append(warnings, "dnsPolicy None: the sidecar starts only if the name servers in dnsConfig know the cluster's Services")
 	}
-	return append(warnings, hooks(spec)...)
+	return warnings
 }
 
 // guaranteed says whether the kubelet would count the pod among those of quality of service Guaranteed: all containers

@@ -25,13 +25,18 @@ func (s settings) pause(spec *corev1.PodSpec) (seconds int64, short bool) {
 	return s.preStopSleep, false
 }
 
+// shortPause warns of a pause that is shorter than was meant; all in seconds.
+func shortPause(grace, is, instead int64) string {
+	return fmt.Sprintf("terminationGracePeriodSeconds is %d: the pause before containers end is %d s instead of %d, and requests may fail when the pod leaves",
+		grace, is, instead)
+}
+
 // pauseBeforeEnd lets each container of the application that says nothing of its end go on for some seconds, while its
 // callers hear that the pod is leaving. Sidecars of the application need none: the kubelet ends them later.
 func (p *patch) pauseBeforeEnd() {
 	seconds, short := p.settings.pause(&p.pod.Spec)
 	if short {
-		p.warn("terminationGracePeriodSeconds is %d: the pause before containers end is %d s instead of %d, and requests may fail when the pod leaves",
-			graceOf(&p.pod.Spec), seconds, p.settings.preStopSleep)
+		p.warnings = append(p.warnings, shortPause(graceOf(&p.pod.Spec), seconds, p.settings.preStopSleep))
 	}
 	if seconds == 0 {
 		return
@@ -57,25 +62,4 @@ func refusePause(pod *corev1.Pod, s settings) []Refusal {
 		fmt.Sprintf("annotation %s: %q leaves nothing of terminationGracePeriodSeconds, which is %d", preStopSleepKey, pod.Annotations[preStopSleepKey], grace),
 		"shorten the pause, or give the pod more time to end",
 	}}
-}
-
-// hooks warns of hooks that the kubelet performs over the network, in plain text.
-func hooks(spec *corev1.PodSpec) []string {
-	var warnings []string
-	for _, c := range containers(spec) {
-		if c.Lifecycle == nil {
-			continue
-		}
-		for _, h := range []struct {
-			name string
-			does *corev1.LifecycleHandler
-		}{{"postStart", c.Lifecycle.PostStart}, {"preStop", c.Lifecycle.PreStop}} {
-			if h.does != nil && (h.does.HTTPGet != nil && h.does.HTTPGet.Host == "" || h.does.TCPSocket != nil && h.does.TCPSocket.Host == "") {
-				warnings = append(warnings, fmt.Sprintf(
-					"container %s: its %s hook comes from the kubelet in plain text, which a port with strict mTLS refuses; use exec, or skip the port with %s",
-					c.Name, h.name, skipInboundPorts))
-			}
-		}
-	}
-	return warnings
 }

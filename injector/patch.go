@@ -26,6 +26,10 @@ type Options struct {
 	Signer       string // host:port; default heddle-signer.SYSTEM.svc:15012
 	TrustDomain  string // default cluster.local
 
+	// Defaults are annotations that a pod has unless it says otherwise. They must be good in themselves: where they do not fit
+	// a pod they give way, and what cannot be read is refused with each pod. InjectKey cannot be one.
+	Defaults map[string]string
+
 	// Seed makes the path of probes one that nobody can guess: it must be random, such as the UID of an admission request.
 	Seed string
 }
@@ -97,12 +101,13 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 	if reason := LeaveAlone(pod, o.Namespace, o.System); reason != "" {
 		return Result{Outcome: LeftAlone, Reason: reason}, nil
 	}
+	pod, fitted := withDefaults(pod, o.Defaults)
 	s, problems := settingsOf(pod)
 	if refusals := slices.Concat(wantProblems(pod, o.Namespace), problems, refuse(pod, s, o)); len(refusals) > 0 {
 		return Result{Outcome: Refused, Refusals: refusals}, nil
 	}
 	p := &patch{pod: pod.DeepCopy(), options: o, settings: s, prefix: prefixOf(o.Seed)}
-	p.warnings = warn(pod, s)
+	p.warnings = slices.Concat(fitted, warn(pod, s))
 	p.apply()
 	return Result{Outcome: Injected, Pod: p.pod, Warnings: p.warnings}, nil
 }

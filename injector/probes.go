@@ -9,12 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// rewriteProbes turns what the kubelet would ask the application for over the network into questions to the agent, which
-// performs them: the kubelet has no certificate, and a strict port refuses it. It gives the probes as they were, as JSON:
-// "container/kind" to handler and timeout, with ports as numbers; empty if there are none.
+// rewriteProbes turns what the kubelet would ask the application for over the network, by probes and by hooks, into questions
+// to the agent, which performs them: the kubelet has no certificate, and a strict port refuses it. It gives them as they
+// were, as JSON: "container/kind" to handler and timeout, with ports as numbers; empty if there are none.
 //
-// Stay as they are: commands; what is asked of another host than the pod; and what names a port that the container does
-// not have, so that the kubelet complains of it as it does without a mesh.
+// Stay as they are: commands; what is asked of another host than the pod, since that is nothing that the pod's sidecar would
+// refuse, and the pod may not reach what its node does; what names a port that the container does not have, so that the
+// kubelet complains of it as it does without a mesh; and hooks by tcpSocket, which the API has and the kubelet refuses.
 func (p *patch) rewriteProbes() string {
 	original := map[string]corev1.Probe{}
 	for _, c := range containers(&p.pod.Spec) {
@@ -28,6 +29,17 @@ func (p *patch) rewriteProbes() string {
 			}
 			original[c.Name+"/"+kind] = corev1.Probe{ProbeHandler: handler, TimeoutSeconds: max(probe.TimeoutSeconds, 1)}
 			probe.ProbeHandler = corev1.ProbeHandler{HTTPGet: p.toAgent("probe/" + c.Name + "/" + kind)}
+		}
+		for kind, hook := range hooks(c) {
+			if hook == nil || hook.HTTPGet == nil {
+				continue
+			}
+			handler, ok := resolve(corev1.ProbeHandler{HTTPGet: hook.HTTPGet}, c)
+			if !ok {
+				continue
+			}
+			original[c.Name+"/"+kind] = corev1.Probe{ProbeHandler: handler}
+			hook.HTTPGet = p.toAgent("probe/" + c.Name + "/" + kind)
 		}
 	}
 	if len(original) == 0 {
@@ -43,6 +55,14 @@ func (p *patch) rewriteProbes() string {
 // probeKinds are a container's probes by what they are called in paths; nil where there is none.
 func probeKinds(c *corev1.Container) map[string]*corev1.Probe {
 	return map[string]*corev1.Probe{"liveness": c.LivenessProbe, "readiness": c.ReadinessProbe, "startup": c.StartupProbe}
+}
+
+// hooks are a container's hooks by what they are called in paths; nil where there is none.
+func hooks(c *corev1.Container) map[string]*corev1.LifecycleHandler {
+	if c.Lifecycle == nil {
+		return nil
+	}
+	return map[string]*corev1.LifecycleHandler{"postStart": c.Lifecycle.PostStart, "preStop": c.Lifecycle.PreStop}
 }
 
 // resolve gives a handler with a number for its port, if the agent can perform it.

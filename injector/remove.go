@@ -12,7 +12,7 @@ import (
 )
 
 // Remove takes the sidecar out of a copy of a pod that has it, as [Patch] put it in; ok is false for a pod without one.
-// What Patch replaced comes back with the same meaning: a probe's port is a number though it may have had a name, and a
+// What Patch replaced comes back with the same meaning: the port of a probe or hook is a number though it may have had a name, and a
 // pause that is as long as Patch would make it is taken for one of Patch's.
 func Remove(pod *corev1.Pod) (without *corev1.Pod, ok bool, err error) {
 	if !hasContainer(&pod.Spec, SidecarContainer) || pod.Labels[model.SidecarLabel] != "true" {
@@ -73,6 +73,11 @@ func restoreProbes(c *corev1.Container, probes map[string]corev1.Probe) {
 	for kind, probe := range probeKinds(c) {
 		if original, ok := probes[c.Name+"/"+kind]; ok && probe != nil {
 			probe.ProbeHandler = original.ProbeHandler
+		}
+	}
+	for kind, hook := range hooks(c) {
+		if original, ok := probes[c.Name+"/"+kind]; ok && hook != nil {
+			hook.HTTPGet = original.HTTPGet
 		}
 	}
 }

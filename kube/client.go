@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 
 	"k8s.io/client-go/rest"
@@ -43,12 +44,20 @@ func Contexts(o ClientOptions) []string {
 	return slices.Sorted(maps.Keys(raw.Contexts))
 }
 
+// noKubeconfig says why there is no configuration, of which KUBECONFIG may name files that are not there.
+func noKubeconfig() error {
+	if named := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); named != "" {
+		return fmt.Errorf("find the API server: KUBECONFIG names %s, where there is no kubeconfig, and this is no pod; name one that is there, or give --kubeconfig FILE", named)
+	}
+	return errors.New("find the API server: there is no kubeconfig and this is no pod; give --kubeconfig FILE or set KUBECONFIG")
+}
+
 // ClientConfig finds the API server and the credentials for it.
 func ClientConfig(o ClientOptions) (*rest.Config, error) {
 	config, err := o.load().ClientConfig()
 	switch {
 	case clientcmd.IsEmptyConfig(err) && o.Kubeconfig == "" && o.Context == "":
-		return nil, errors.New("find the API server: there is no kubeconfig and this is no pod; give --kubeconfig FILE or set KUBECONFIG")
+		return nil, noKubeconfig()
 	case err != nil:
 		return nil, fmt.Errorf("find the API server: %w; `kubectl config get-contexts` lists what there is", err)
 	}

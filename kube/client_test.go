@@ -49,6 +49,10 @@ func TestTheAPIServerIsFoundAsKubectlFindsIt(t *testing.T) {
 			t.Errorf("%+v: got %v, want %s", c.o, err, c.want)
 		}
 	}
+	t.Setenv("KUBECONFIG", path+".missing")
+	if _, err := ClientConfig(ClientOptions{}); err == nil || !strings.Contains(err.Error(), "KUBECONFIG names "+path+".missing, where there is no kubeconfig") {
+		t.Errorf("with a KUBECONFIG that is not there: %v", err)
+	}
 	t.Setenv("KUBECONFIG", path)
 	if got := hostOf(ClientOptions{Context: "two"}); got != "https://two.example.com" {
 		t.Errorf("by KUBECONFIG: %s", got)

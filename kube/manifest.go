@@ -166,7 +166,7 @@ func (p *manifestParser) duplicates(err error) {
 		p.problem(policy.CodeDuplicate, &yaml.Node{Line: line, Column: 1}, "%s", m[2])
 	}
 	if !yamlErrorLine.MatchString(err.Error()) {
-		p.problem(policy.CodeSyntax, p.root(), "%v", err)
+		p.problem(policy.CodeSyntax, p.root(), "%v; write it without aliases if it has any", err)
 	}
 }
 

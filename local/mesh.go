@@ -28,15 +28,15 @@ import (
 type Options struct {
 	// Dir is a directory of this mesh's own, where its sockets are: its path must be short.
 	Dir      string
-	Plane    controlplane.Options                             // its Door and Unredirected are set here
-	CA       string                                           // directory of the CA; default: one in Dir
-	Signer   string                                           // loopback address of the signer; default 127.0.0.1:0
-	Sidecars string                                           // loopback address that sidecars dial; default 127.0.0.1:0
-	Operator string                                           // path of the operator socket; empty: none
-	Lifetime time.Duration                                    // of certificates; default identity.DefaultLifetime
-	Tokens   time.Duration                                    // the life of JWT-SVIDs; default identity.DefaultTokenLifetime
-	Skew     time.Duration                                    // how far clocks may differ; default 1 minute
-	First    func(now time.Time) (*identity.Authority, error) // the first CA; default: a new root
+	Plane    controlplane.Options // its Door and Unredirected are set here
+	CA       string               // directory of the CA; default: one in Dir
+	Signer   string               // loopback address of the signer; default 127.0.0.1:0
+	Sidecars string               // loopback address that sidecars dial; default 127.0.0.1:0
+	Operator string               // path of the operator socket; empty: none
+	Lifetime time.Duration        // of certificates; default identity.DefaultLifetime
+	Tokens   time.Duration        // the life of JWT-SVIDs; default identity.DefaultTokenLifetime
+	Skew     time.Duration        // how far clocks may differ; default 1 minute
+	First    controlplane.FirstCA // default: a new root
 	Log      zerolog.Logger
 }
 
@@ -85,8 +85,7 @@ func New(o Options) (*Mesh, error) {
 		return nil, err
 	}
 	o.Plane.Unredirected, o.Plane.ConnectionAge = true, controlplane.ConnectionAge(o.Lifetime)
-	o.Plane.Door = controlplane.Door{Listener: m.door, TLS: m.signer.TLS()}
-	m.plane = controlplane.New(o.Plane)
+	m.plane = controlplane.New(m.signer.Behind(o.Plane, m.door))
 	return m, nil
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 const pod = `apiVersion: v1
@@ -91,12 +92,5 @@ func TestASidecarRenewsAsLongAsTheManifestsHaveItsPod(t *testing.T) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	const patience = 30 * time.Second
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	wait.Until(t, 30*time.Second, what, ok)
 }

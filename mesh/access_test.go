@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 )
 
 // accessText writes what holds for a port in one line: deny rules, allow rules, and whether others are refused.
@@ -310,4 +311,34 @@ func TestACodeStaysWhileARuleDoes(t *testing.T) {
 	first := code("kind: Access\nrules: [{from: [x/y]}]\n")
 	want(t, "edited", code("kind: Access\nservice: web\nrules: [{from: [x/z]}]\n"), first)
 	want(t, "form", len(first), len("HDA-12345678"))
+}
+
+func TestARefusalBecauseNothingAllowsNamesTheDocumentsThatAllow(t *testing.T) {
+	one, two := policy.Place{Namespace: "shop", ConfigMap: "1", Key: "traffic.yaml"}, policy.Place{Namespace: "shop", ConfigMap: "2", Key: "traffic.yaml"}
+	first := aPolicy("shop/1", "kind: Access\nrules: [{from: [x/a]}]\n", created(2))
+	second := aPolicy("shop/2", "kind: Access\nservice: web\nrules: []\n", created(1))
+	codes := func(s *State, port uint16) []string {
+		a := portOf(t, s, "shop/a", port).Access
+		out := []string{a.Code}
+		if a.Shadow != nil {
+			out = append(out, a.Shadow.Code)
+		}
+		return out
+	}
+	s := shop(first, second, aPolicy("shop/3", "kind: Access\naction: deny\nrules: [{from: [x/b]}]\n"))
+	both := policy.UnmatchedCode([]policy.Place{one, two})
+	want(t, "both speak of the port", codes(s, 8080), []string{both})
+	want(t, "one does", codes(s, 0), []string{policy.UnmatchedCode([]policy.Place{one})})
+	want(t, "in another order", policy.UnmatchedCode([]policy.Place{two, one, two}), both)
+	want(t, "form", len(both), len("HDA-none-12345678"))
+	s.Apply(events(aPolicy("shop/1", "kind: Access\nrules: [{from: [x/c]}, {methods: [GET]}]\n", created(2))))
+	want(t, "after an edit", codes(s, 8080), []string{both})
+	s.Apply(events(aPolicy("shop/1", "kind: Access\nmode: audit\nrules: [{from: [x/c]}]\n", created(2))))
+	want(t, "one in audit mode", codes(s, 8080), []string{policy.UnmatchedCode([]policy.Place{two}), both})
+	want(t, "where it is alone", codes(s, 0), []string{"", policy.UnmatchedCode([]policy.Place{one})})
+	s.Apply(gone(first, second))
+	s.Apply(events(aPolicy("shop/4", "kind: Access\ndefault: authenticated\n")))
+	want(t, "a default", codes(s, 8080), []string{model.AccessDefault})
+	s.Apply(events(aPolicy("shop/4", "kind: Access\nmode: audit\ndefault: deny\n")))
+	want(t, "a default in audit mode", codes(s, 8080), []string{"", model.AccessDefault})
 }

@@ -1,8 +1,6 @@
 package mesh
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,14 +21,14 @@ type rules struct {
 // ruleSet is what the documents of one mode say.
 type ruleSet struct {
 	deny, allow []model.AccessRule
-	allows      bool        // some document allows, so that all others are refused
-	fallback    *accessPart // the document whose default counts
+	allowing    []policy.Place // the documents that allow; if there is one, all others are refused
+	fallback    *accessPart    // the document whose default counts
 }
 
 // add takes what a document says, names being what it may call the port.
 func (a *rules) add(p *accessPart, names []policy.Port) {
 	if p.says == nil {
-		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: accessCode(p.document.ref, "")})
+		a.enforced.deny = append(a.enforced.deny, model.AccessRule{Code: p.place().RuleCode(""), Origin: p.wherefrom()})
 		return
 	}
 	set, mode := &a.enforced, p.says.Mode
@@ -55,13 +53,16 @@ func (a *rules) add(p *accessPart, names []policy.Port) {
 		a.origins = append(a.origins, origin)
 	}
 	denies := p.says.Action == policy.ActionDeny
-	set.allows = set.allows || !denies
+	if !denies {
+		set.allowing = append(set.allowing, p.place())
+	}
 	for i, r := range *p.says.Rules {
 		if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(n policy.Port) bool { return slices.Contains(names, n) }) {
 			continue
 		}
 		at := policy.Path("rules").Index(i)
-		rule := accessRule(r, accessCode(p.document.ref, at))
+		rule := accessRule(r, p.place().RuleCode(at))
+		rule.Origin = p.wherefrom()
 		if denies {
 			set.deny = append(set.deny, rule)
 		} else {
@@ -95,19 +96,20 @@ func (a *rules) access() *model.Access {
 	fallback := a.join.defaults.access
 	if a.enforced.fallback != nil {
 		fallback = a.enforced.fallback.says.Default
-	} else if !a.enforced.allows && !a.join.defaults.origin.IsZero() {
+	} else if len(a.enforced.allowing) == 0 && !a.join.defaults.origin.IsZero() {
 		out.Origins = append(out.Origins, a.join.defaults.origin)
 	}
-	if a.enforced.allows {
-		out.Allow, out.Closed = a.enforced.allow, true
+	if allowing := a.enforced.allowing; len(allowing) > 0 {
+		out.Allow, out.Closed, out.Code = a.enforced.allow, true, policy.UnmatchedCode(allowing)
 	} else {
 		a.setDefault(out, fallback)
 	}
 	shadow := &model.Access{Deny: a.audited.deny}
 	switch {
-	case a.audited.allows:
+	case len(a.audited.allowing) > 0:
 		shadow.Allow, shadow.Closed = slices.Concat(a.enforced.allow, a.audited.allow), true
-	case a.audited.fallback != nil && !a.enforced.allows:
+		shadow.Code = policy.UnmatchedCode(slices.Concat(a.enforced.allowing, a.audited.allowing))
+	case a.audited.fallback != nil && len(a.enforced.allowing) == 0:
 		a.setDefault(shadow, a.audited.fallback.says.Default)
 	}
 	if len(shadow.Deny) > 0 || shadow.Closed {
@@ -117,7 +119,10 @@ func (a *rules) access() *model.Access {
 }
 
 func (a *rules) setDefault(out *model.Access, d policy.DefaultAccess) {
-	out.Closed = d != policy.AccessOpen
+	if d == policy.AccessOpen {
+		return
+	}
+	out.Closed, out.Code = true, model.AccessDefault
 	rule := model.AccessRule{Code: model.AccessDefault}
 	switch d {
 	case policy.AccessAuthenticated:
@@ -142,15 +147,21 @@ func accessRule(r policy.Rule, code string) model.AccessRule {
 	return rule
 }
 
-// accessCode names a rule to whom it refuses, by where it stands: an edit of the rule does not change it, and it says
-// nothing to those who cannot read the document.
-func accessCode(r ref, at policy.Path) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %s", r.configMap, r.item, at))
-	return "HDA-" + hex.EncodeToString(sum[:4])
+// place is where the document stands.
+func (p *accessPart) place() policy.Place {
+	r := p.document.ref
+	return policy.Place{Namespace: r.configMap.Namespace, ConfigMap: r.configMap.Name, Key: r.item}
 }
 
-// origin names the document: which of its parts act on a port depends on all the others.
-func (p *accessPart) origin() model.Origin {
+// wherefrom names the document, whatever its version.
+func (p *accessPart) wherefrom() model.Origin {
 	r := p.document.ref
-	return model.Origin{Kind: "ConfigMap", Key: r.configMap, Item: r.item, Hash: p.document.good[0].hash}
+	return model.Origin{Kind: "ConfigMap", Key: r.configMap, Item: r.item}
+}
+
+// origin names the version of the document: which of its parts act on a port depends on all the others.
+func (p *accessPart) origin() model.Origin {
+	o := p.wherefrom()
+	o.Hash = p.document.good[0].hash
+	return o
 }

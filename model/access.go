@@ -16,13 +16,14 @@ type Access struct {
 	Deny    []AccessRule
 	Allow   []AccessRule // only where Closed; a default other than open and deny is a rule here
 	Closed  bool
+	Code    string   // names, to whom it refuses, why Closed does: AccessDefault, or a name for the documents that allow
 	Origins []Origin // the parts of documents that have effect here
 	// Shadow is what documents in audit mode would refuse beyond that, to be counted; nil without such documents.
 	// Its own Shadow is nil.
 	Shadow *Access
 }
 
-// AccessDefault is the code of refusals because nothing allows, and of the rule that a default is.
+// AccessDefault is the code of refusals by a default, of the mesh or a namespace, and of the rule that a default is.
 const AccessDefault = "HDA-default"
 
 // AccessRule is a conjunction of alternatives: all that is set must hold.
@@ -31,6 +32,7 @@ type AccessRule struct {
 	Methods []string     // any of them; empty: all
 	Paths   []AccessPath // any of them; empty: all
 	Code    string       // names the rule to whom it refuses; the same as long as the rule stays where it stands
+	Origin  Origin       // its document, without a hash: an edit of another rule changes nothing here; zero of a default
 }
 
 // HTTPOnly says that the rule looks at what only an HTTP request has.

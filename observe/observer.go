@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"sync"
@@ -21,12 +22,19 @@ type Options struct {
 	Keep       time.Duration    // how long it is remembered; default 1 h
 	MaxSamples int              // bound of memory, at about 500 bytes a sample; default 100,000
 	Now        func() time.Time // default time.Now
-	// Identify says whose stream it is. Default: the id that the node claims, which is good enough for a socket that
-	// only this user may open.
-	Identify func(context.Context, *corev3.Node) (string, error)
-	Opened   func(node string) // is told whose statistics arrive from now on, on that stream's goroutine; may be nil
-	Streaks  StreakListener    // may be nil
-	Log      zerolog.Logger
+	// Connect says whose stream it is; an error ends it. It is asked once per stream. Default: the id that the node
+	// claims, which is good enough for a socket that only this user may open.
+	Connect func(context.Context, *corev3.Node) (Session, error)
+	Opened  func(node string) // is told whose statistics arrive from now on, on that stream's goroutine; may be nil
+	Streaks StreakListener    // may be nil
+	Log     zerolog.Logger
+}
+
+// Session is what a stream was admitted as.
+type Session struct {
+	Node  string          // whose statistics it brings
+	Over  <-chan struct{} // ends the stream without fault when it is closed; nil: never
+	Close func()          // called once when the stream has ended; may be nil
 }
 
 // StreakListener hears that a sidecar found its own application failing, as often in a row as its policy says. It is
@@ -52,8 +60,8 @@ func New(o Options) *Observer {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Identify == nil {
-		o.Identify = func(_ context.Context, n *corev3.Node) (string, error) { return n.GetId(), nil }
+	if o.Connect == nil {
+		o.Connect = func(_ context.Context, n *corev3.Node) (Session, error) { return Session{Node: n.GetId()}, nil }
 	}
 	return &Observer{options: o, window: window{
 		slot: o.Slot, keep: o.Keep, maxSamples: o.MaxSamples,
@@ -78,10 +86,14 @@ func (o *Observer) StreamMetrics(stream metricsv3.MetricsService_StreamMetricsSe
 	if m.GetIdentifier().GetNode() == nil {
 		return status.Error(codes.InvalidArgument, "the first message of a metrics stream must name its node")
 	}
-	node, err := o.options.Identify(stream.Context(), m.GetIdentifier().GetNode())
+	session, err := o.options.Connect(stream.Context(), m.GetIdentifier().GetNode())
 	if err != nil {
-		return status.Errorf(codes.PermissionDenied, "metrics of %s: %v", m.GetIdentifier().GetNode().GetId(), err)
+		return fmt.Errorf("metrics of %s: %w", m.GetIdentifier().GetNode().GetId(), err)
 	}
+	if session.Close != nil {
+		defer session.Close()
+	}
+	node := session.Node
 	log := o.options.Log.With().Str("node", node).Logger()
 	log.Debug().Msg("metrics stream opened")
 	if o.options.Opened != nil {
@@ -89,10 +101,32 @@ func (o *Observer) StreamMetrics(stream metricsv3.MetricsService_StreamMetricsSe
 	}
 	defer log.Debug().Msg("metrics stream closed")
 	defer o.leave(node)
+	o.take(node, m)
+	messages, received := make(chan *metricsv3.StreamMetricsMessage), make(chan error, 1)
+	go func() { received <- receive(stream, messages) }()
 	for {
-		o.take(node, m)
-		if m, err = stream.Recv(); err != nil {
+		select {
+		case m := <-messages:
+			o.take(node, m)
+		case err := <-received:
 			return ended(err)
+		case <-session.Over:
+			return stream.SendAndClose(&metricsv3.StreamMetricsResponse{}) // without an answer it would be a fault
+		}
+	}
+}
+
+// receive hands on messages until the stream ends.
+func receive(stream metricsv3.MetricsService_StreamMetricsServer, messages chan<- *metricsv3.StreamMetricsMessage) error {
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		select {
+		case messages <- m:
+		case <-stream.Context().Done():
+			return stream.Context().Err()
 		}
 	}
 }

@@ -22,7 +22,7 @@ type Access struct {
 	// Who may call workloads that no rule to allow speaks of; only in a document for the whole namespace, and by default
 	// as the Mesh document says.
 	Default DefaultAccess `json:"default,omitempty"`
-	// enforce refuses; audit counts what rules and default would have refused. mtls and ports count in both.
+	// enforce refuses; audit counts and logs what rules and default would have refused. mtls and ports hold in both.
 	Mode AccessMode `json:"mode,omitempty"`
 	// What happens to requests that a rule matches. With allow, all others are refused; deny comes before allow.
 	Action AccessAction `json:"action,omitempty"`

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -27,9 +28,20 @@ func fieldsOf(t reflect.Type) []field {
 		if name == "" {
 			continue
 		}
-		fs = append(fs, field{name, f.Index, !tagged || opts == "", f.Tag.Get("range")})
+		fs = append(fs, field{name, f.Index, !tagged || opts == "", withGreatest(f.Tag.Get("range"), f.Type)})
 	}
 	return fs
+}
+
+// withGreatest gives limits a greatest value where the type has one.
+func withGreatest(limits string, t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if strings.HasSuffix(limits, "..") && t.Kind() == reflect.Uint32 {
+		return limits + strconv.FormatUint(math.MaxUint32, 10)
+	}
+	return limits
 }
 
 // structure fills a struct, whose keys are those that it declares.
@@ -149,7 +161,7 @@ func amount(s, unit string) (float64, bool) {
 		return f, err == nil && isNumber(s)
 	}
 	t, err := time.ParseDuration(s)
-	return float64(t), err == nil && t >= 0
+	return float64(t), err == nil
 }
 
 // spell writes limits for people.

@@ -85,6 +85,10 @@ type KubeletOptions struct {
 	Prefix  string                 // first part of every path, that nobody else knows; then /readyz is under it as well
 	Probes  map[string]probe.Probe // of the pod's applications
 	Sources probe.Sources          // where these are asked from
+
+	// Patience is how long the answer of /readyz may wait for the agent to be ready; 0: a second, for Envoy alone. It must be
+	// less than the timeout of the kubelet's probe.
+	Patience time.Duration
 }
 
 // BootstrapName is the name of gRPC's bootstrap file, in the directory of the relay's socket.

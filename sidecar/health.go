@@ -29,6 +29,19 @@ type Status struct {
 
 // Status says how it is now. The agent is ready while its certificate is valid and Envoy serves.
 func (a *Agent) Status(ctx context.Context) Status {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	return a.status(ctx)
+}
+
+// awaitReady is Status as soon as the agent is ready, or when ctx is done. What does not pass by waiting is said at once.
+func (a *Agent) awaitReady(ctx context.Context) Status {
+	a.held.Wait(ctx)
+	return a.status(ctx)
+}
+
+// status waits for Envoy until ctx is done.
+func (a *Agent) status(ctx context.Context) Status {
 	c, b, _ := a.held.Current()
 	s := Status{ID: a.o.ID.String(), Refusals: a.sds.Refused(), Reasons: a.held.Faults()}
 	if b != nil {
@@ -46,8 +59,6 @@ func (a *Agent) Status(ctx context.Context) Status {
 	expires := c.Expires()
 	s.Expires = &expires
 	if a.o.Proxy != nil {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
 		if err := a.o.Proxy.Ready(ctx); err != nil {
 			s.Ready = false
 			s.Reasons = append(s.Reasons, err.Error())
@@ -90,12 +101,22 @@ func (a *Agent) serveReady() (func(context.Context) error, error) {
 	}, nil
 }
 
+// answerKubelet waits for what the kubelet waits for, rather than have it come again after a whole period of its probe.
+func (a *Agent) answerKubelet(ctx context.Context) Status {
+	if a.o.Kubelet.Patience == 0 {
+		return a.Status(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.o.Kubelet.Patience)
+	defer cancel()
+	return a.awaitReady(ctx)
+}
+
 // serveKubelet answers at an address that everybody reaches, but only who knows the prefix.
 func (a *Agent) serveKubelet() (func(context.Context) error, error) {
 	s, err := probe.New(probe.Options{
 		Prefix: a.o.Kubelet.Prefix, Probes: a.o.Kubelet.Probes, Sources: a.o.Kubelet.Sources, Log: a.o.Log,
 		Ready: func(ctx context.Context) (bool, []byte) {
-			s := a.Status(ctx)
+			s := a.answerKubelet(ctx)
 			text, err := json.Marshal(s)
 			if err != nil {
 				return false, []byte(err.Error())

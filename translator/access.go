@@ -9,7 +9,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	celv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
 	httprbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -23,10 +22,10 @@ import (
 func accessFilters() []*hcmv3.HttpFilter {
 	filter := func(name, prefix string) *hcmv3.HttpFilter {
 		return httpFilter(name, &httprbacv3.RBAC{
-			Rules: &rbacv3.RBAC{}, RulesStatPrefix: prefix, ShadowRulesStatPrefix: "audit_" + prefix,
+			Rules: &rbacv3.RBAC{}, RulesStatPrefix: prefix, ShadowRulesStatPrefix: auditPrefix + prefix,
 		})
 	}
-	return []*hcmv3.HttpFilter{filter(filterDeny, "deny"), filter(filterAllow, "allow")}
+	return []*hcmv3.HttpFilter{filter(filterDeny, kindDeny), filter(filterAllow, kindAllow)}
 }
 
 // accessOnRoutes is what a route configuration says to the access filters. Rules that are absent mean that nothing is
@@ -283,17 +282,13 @@ func rulesOnPathsOf(a *model.Access) bool {
 }
 
 // nameRefusals puts the code of the rule that refuses into the answer. All that Envoy gives to a local reply is how its
-// RBAC filter describes the refusal, rbac_access_denied_matched_policy[HDA-1a2b3c4d], or [none] where nothing allows.
+// RBAC filter describes the refusal, rbac_access_denied_matched_policy[HDA-1a2b3c4d], or [none] where nothing allows;
+// what then refuses stands beside the rules.
 func nameRefusals() []*hcmv3.ResponseMapper {
 	name := func(refusals, code string) *hcmv3.ResponseMapper {
 		return &hcmv3.ResponseMapper{
 			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ExtensionFilter{
-				ExtensionFilter: &accesslogv3.ExtensionFilter{
-					Name: "envoy.access_loggers.extension_filters.cel",
-					ConfigType: &accesslogv3.ExtensionFilter_TypedConfig{TypedConfig: typed(&celv3.ExpressionFilter{
-						Expression: "response.code_details.startsWith('rbac_access_denied_matched_policy[" + refusals + "')",
-					})},
-				},
+				ExtensionFilter: celFilter("response.code_details.startsWith('rbac_access_denied_matched_policy[" + refusals + "')"),
 			}},
 			HeadersToAdd: []*corev3.HeaderValueOption{{
 				Header:       &corev3.HeaderValue{Key: headerAccess, Value: code},
@@ -306,7 +301,7 @@ func nameRefusals() []*hcmv3.ResponseMapper {
 	}
 	return []*hcmv3.ResponseMapper{
 		name("HDA-", "%CEL(re.capture(response.code_details, '.*(HDA-[0-9a-f]+).*'))%"),
-		name("none]", model.AccessDefault),
+		name("none]", "%METADATA(VIRTUAL_HOST:"+provenanceKey+":"+codeKey+")%"),
 	}
 }
 

@@ -23,21 +23,47 @@ func tcpAccess(prefix string, a *model.Access, identities string) []*listenerv3.
 		shadow = a.Shadow
 	}
 	var out []*listenerv3.Filter
-	add := func(name, kind string, rules, audit *rbacv3.RBAC) {
-		if rules == nil && audit == nil {
+	add := func(name, kind, audited string, rules, audit *rbacv3.RBAC) {
+		switch {
+		case rules == nil && audit == nil:
 			return // nothing to ask for
+		case audit == nil:
+			audited = ""
 		}
 		out = append(out, &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: typed(&tcprbacv3.RBAC{
 			StatPrefix: prefix + "." + kind + ".", Rules: rules,
-			ShadowRules: audit, ShadowRulesStatPrefix: "audit_",
+			ShadowRules: audit, ShadowRulesStatPrefix: audited,
 		})}})
 	}
 	var denied, refused *rbacv3.RBAC
 	if shadow != nil {
 		denied, refused = c.deny(shadow), c.allow(shadow)
 	}
-	add(filterDeny, "deny", c.deny(a), denied)
-	add(filterAllow, "allow", c.allow(a), refused)
+	add(filterDeny, kindDeny, tcpAudit(kindDeny), c.deny(a), denied)
+	add(filterAllow, kindAllow, tcpAudit(unmatchedCode(shadow)), c.allow(a), refused)
+	return out
+}
+
+// tcpAudit is under which prefix a TCP filter says what it would refuse, in statistics and as metadata. Where nothing
+// allows it has the code, which Envoy's filter for TCP does not know otherwise.
+func tcpAudit(what string) string { return auditPrefix + what + "_" }
+
+// tcpOrigins are the documents whose rules a TCP chain is made of.
+func tcpOrigins(a *model.Access) []model.Origin {
+	if a == nil {
+		return nil
+	}
+	var out []model.Origin
+	for _, r := range slices.Concat(a.Deny, a.Allow) {
+		if !slices.Contains(out, r.Origin) {
+			out = append(out, r.Origin)
+		}
+	}
+	for _, o := range tcpOrigins(a.Shadow) {
+		if !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
 	return out
 }
 

@@ -37,6 +37,7 @@ func inboundRoutes(s *model.Settings, p model.InboundPort) *routev3.RouteConfigu
 		Name: inboundName(p.Number),
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "app", Domains: []string{"*"}, Routes: routes, TypedPerFilterConfig: rateLimits(p.Limits),
+			Metadata: accessCodes(p.Access),
 		}},
 		ValidateClusters:        no(),
 		RequestHeadersToRemove:  []string{headerProtocol},

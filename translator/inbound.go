@@ -212,9 +212,12 @@ func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificat
 		caller:  caller,
 		guarded: rulesOnPaths(p),
 		age:     age,
+		log:     httpRefusals(),
 	})
 	if caller == callerProved {
 		mutual(s, chain, nil)
+	} else {
+		chain.Filters = slices.Insert(chain.Filters, 0, countPlain(p.Number))
 	}
 	return chain
 }
@@ -232,10 +235,14 @@ func inboundTCP(s *model.Settings, p model.InboundPort, caller clientCertificate
 	} else if !tcpTakesAnybody(p.Access) {
 		t.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: refusedCluster}
 	}
+	t.AccessLog = tcpRefusals(p.Access, caller, s.TrustDomain)
 	chain := tcpChain(t)
+	chain.Metadata = provenance(tcpOrigins(p.Access)...)
 	chain.Filters = append(tcpAccess("tcp."+inboundName(p.Number), p.Access, trustDomainPrefix(s)), chain.Filters...)
 	if caller == callerProved {
 		mutual(s, chain, tcpPrincipals(p.Access, s.TrustDomain))
+	} else {
+		chain.Filters = slices.Insert(chain.Filters, 0, countPlain(p.Number))
 	}
 	return chain
 }

@@ -3,6 +3,7 @@ package translator
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -99,6 +100,7 @@ type httpOptions struct {
 	network []*listenerv3.Filter // before the HTTP connection manager
 	remove  []string             // prefixes of request headers that nobody may send here
 	reply   *hcmv3.LocalReplyConfig
+	log     []*accesslogv3.AccessLog
 	caller  clientCertificate
 	guarded bool          // rules on paths stand here that nobody may get around
 	age     time.Duration // after which the connection is replaced; zero: never
@@ -140,6 +142,7 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
 		PreserveExternalRequestId:     true,
 		LocalReplyConfig:              o.reply,
+		AccessLog:                     o.log,
 		// What RFC 3986, 6.2.2, makes one path takes one route: /./search must not get around the limit of /search.
 		NormalizePath: yes(),
 	}

@@ -93,6 +93,11 @@ func (s *subscription) busy() bool {
 	return s != nil && (s.flight != nil || s.pending())
 }
 
+// confirmed says that the proxy has all there is: by its answers, or because it came with all, so that nothing was sent.
+func (s *subscription) confirmed() bool {
+	return (s.settled || s.nonce == "") && !s.busy()
+}
+
 // pending says that there is something to send.
 func (s *subscription) pending() bool {
 	return s.owed || len(s.suspects) > 0 || !s.dirty.empty()

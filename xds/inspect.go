@@ -63,7 +63,7 @@ func (s *Store) stateOf(c *client) (StreamState, bool) {
 }
 
 func (c *client) typeState(t Type) TypeState {
-	state := TypeState{Type: t, Synced: c.subs[t].settled && !c.subs[t].busy()}
+	state := TypeState{Type: t, Synced: c.subs[t].confirmed()}
 	served := c.servedOf(t)
 	state.Resources = len(served)
 	sum := sha256.New()

@@ -30,10 +30,11 @@ const (
 	Refused           // a response; which resource was at fault may not be known yet
 	Condemned         // one version of one resource, by this proxy
 	Withdrawn         // one version of one resource, from everybody: enough proxies refused it
+	SecondNode        // a request named another node than the first one of its stream, which ends
 )
 
 func (k Kind) String() string {
-	return [...]string{"connected", "disconnected", "sent", "acked", "refused", "condemned", "withdrawn"}[k]
+	return [...]string{"connected", "disconnected", "sent", "acked", "refused", "condemned", "withdrawn", "second node"}[k]
 }
 
 // Verdict is what is known of a refused version.

@@ -122,6 +122,7 @@ func (st *stream) receive() error {
 			return ended(err)
 		}
 		if r.GetNode() != nil && fingerprint(r.GetNode()) != node {
+			st.server.opts.Observer.Observe(Event{Kind: SecondNode, Proxy: st.proxy})
 			return status.Errorf(codes.PermissionDenied, "the stream belongs to proxy %q; a request on it carried another node", st.proxy)
 		}
 	}

@@ -2,6 +2,9 @@ package gather
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -29,6 +32,7 @@ import (
 	"github.com/heddle-mesh/heddle/check"
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/controlplane/api"
+	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 )
@@ -44,7 +48,7 @@ type installation struct {
 	client        kubernetes.Interface
 	system, shop  string
 	api, webhooks net.Listener
-	serving       *controlplane.Serving
+	signer        *controlplane.Signer
 }
 
 func must[T any](t *testing.T) func(T, error) T {
@@ -110,7 +114,7 @@ func (w *installation) run() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.serving = signer.Serving("heddle." + w.system + ".svc")
+	w.signer = signer
 	cluster := must[*kube.Cluster](t)(kube.NewCluster(kube.ClusterOptions{Config: server.Config(t), Log: zerolog.Nop()}))
 	plane := controlplane.New(controlplane.Options{
 		Source: cluster, Status: cluster.Status, Namespace: w.system, TrustDomain: td, Log: zerolog.Nop(),
@@ -127,9 +131,32 @@ func (w *installation) run() {
 			t.Error(err)
 		}
 	})
-	hooks := &http.Server{TLSConfig: &tls.Config{GetCertificate: w.serving.GetCertificate}, ReadHeaderTimeout: time.Second}
+	hooks := &http.Server{TLSConfig: &tls.Config{GetCertificate: w.named}, ReadHeaderTimeout: time.Second}
 	go func() { _ = hooks.ServeTLS(w.webhooks, "", "") }()
 	t.Cleanup(func() { _ = hooks.Close() })
+}
+
+// named is a certificate of the control plane by its DNS name, as a server has one from the signer.
+func (w *installation) named(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if _, changed, err := w.signer.Keeper().Bundle(); err != nil { // there is no CA yet
+		select {
+		case <-changed:
+		case <-hello.Context().Done():
+		}
+	}
+	issuer, err := w.signer.Keeper().Issuer()
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := issuer.Issue(hello.Context(), identity.Request{ID: w.signer.ServerID(), Key: key.Public(), DNSNames: []string{"heddle." + w.system + ".svc"}})
+	if err != nil {
+		return nil, err
+	}
+	return identity.Pair(key, chain), nil
 }
 
 // workload makes a Deployment, its Service, and a pod, as controllers and a kubelet would leave them.
@@ -189,10 +216,11 @@ func (w *installation) admission() {
 	} else {
 		_ = shaken.Close()
 	}
-	ca, _, err := w.serving.CA()
+	bundle, _, err := w.signer.Keeper().Bundle()
 	if err != nil {
 		t.Fatal(err)
 	}
+	ca := identity.AnchorsPEM(bundle)
 	none, ignore, path := admissionv1.SideEffectClassNone, admissionv1.Ignore, "/x"
 	to := admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: w.system, Name: "heddle", Path: &path}, CABundle: ca}
 	nobody := &metav1.LabelSelector{MatchLabels: map[string]string{"heddle.dev/inject": "in-this-test-nobody"}}

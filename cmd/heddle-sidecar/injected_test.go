@@ -47,6 +47,15 @@ func TestTheAgentUnderstandsWhatInjectionTellsIt(t *testing.T) {
 	}
 }
 
+func TestTheAgentAnswersTheKubeletBeforeItGivesUp(t *testing.T) {
+	_, c := injected(map[string]string{})
+	for name, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe} {
+		if timeout := time.Duration(p.TimeoutSeconds) * time.Second; patience+500*time.Millisecond > timeout {
+			t.Errorf("the answer may wait for %s, and the %s probe ends after %s", patience, name, timeout)
+		}
+	}
+}
+
 func TestWithoutAnnotationsTheAgentHasItsOwnDefaults(t *testing.T) {
 	_, c := injected(map[string]string{})
 	s, own := defaults(), defaults()

@@ -37,6 +37,23 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// noCoreDumps keeps the private key out of core dumps, of this process and of Envoy, which inherits the limit. It is 1
+// byte and not 0: either is too little for a file, but where core_pattern names a program Linux asks no limit, but for that
+// of 1, which it takes for "no dump" (fs/coredump.c). Under a hard limit of 0 there can be no other.
+func noCoreDumps() error {
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_CORE, &limit)
+	if err == nil {
+		limit.Max = min(limit.Max, 1)
+		limit.Cur = limit.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_CORE, &limit)
+	}
+	if err != nil {
+		return fmt.Errorf("switch core dumps off: %w", err)
+	}
+	return nil
+}
+
 func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed error) {
 	s := defaults()
 	flags := s.flags(stderr)
@@ -49,9 +66,8 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 	case flags.NArg() > 0:
 		return fmt.Errorf("%q is not understood: there are flags only; heddle-sidecar --help lists them", flags.Arg(0))
 	}
-	// A core file would hold the private key, Envoy's as well, which inherits the limit.
-	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
-		return fmt.Errorf("switch core files off: %w", err)
+	if err := noCoreDumps(); err != nil {
+		return err
 	}
 	if s.joinSocket != "" {
 		clean, err := s.join(ctx, flags)

@@ -161,13 +161,17 @@ const (
 	probesVariable = "HEDDLE_PROBES"
 )
 
+// patience is less than timeoutSeconds of the probes by which injection has the kubelet ask for /readyz, by what a busy node
+// may need for the answer.
+const patience = 4 * time.Second
+
 func kubelet(getenv func(string) string) (sidecar.KubeletOptions, error) {
 	probes, err := probe.Parse(getenv(probesVariable))
 	if err != nil {
 		return sidecar.KubeletOptions{}, fmt.Errorf("%s: %w", probesVariable, err)
 	}
 	return sidecar.KubeletOptions{
-		Prefix: getenv(prefixVariable), Probes: probes,
+		Prefix: getenv(prefixVariable), Probes: probes, Patience: patience,
 		Sources: probe.Sources{IPv4: redirect.Source4(), IPv6: redirect.Source6()},
 	}, nil
 }

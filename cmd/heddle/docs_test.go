@@ -57,7 +57,7 @@ func TestTheDocumentShowsTheTableOfSidecarsThatIsPrinted(t *testing.T) {
 
 // Commands whose flags are the document's affair.
 func documented() []string {
-	return []string{"check", "proxy status", "proxy config", "proxy logs", "version"}
+	return []string{"check", "proxy status", "proxy config", "proxy logs", "policy explain", "version"}
 }
 
 func TestEveryCommandAndItsFlagsAreInTheDocument(t *testing.T) {

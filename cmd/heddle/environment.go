@@ -13,8 +13,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
-
-	"github.com/heddle-mesh/heddle/identity"
 )
 
 // fromEnvironment sets every flag that was not given on the command line from its variable: HEDDLE_LOG_LEVEL for
@@ -61,27 +59,6 @@ func (c checked) Set(s string) error {
 		return err
 	}
 	*c.value = s
-	return nil
-}
-
-// lifetime is a flag for how long certificates are good, within what the signer signs for.
-type lifetime struct{ value *time.Duration }
-
-func (l lifetime) String() string {
-	if l.value == nil { // as with checked
-		return "0s"
-	}
-	return l.value.String()
-}
-
-func (lifetime) Type() string { return "duration" }
-
-func (l lifetime) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < identity.MinLifetime || d > identity.MaxLifetime {
-		return fmt.Errorf("want a time from %s to %s, such as 12h", identity.MinLifetime, identity.MaxLifetime)
-	}
-	*l.value = d
 	return nil
 }
 

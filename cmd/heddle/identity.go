@@ -34,7 +34,7 @@ func whereToSay(c *cobra.Command, err error) error {
 	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && slices.Contains([]string{"context", "kubeconfig", "heddle-namespace"}, unknown.GetSpecifiedName()) {
 		return fmt.Errorf("%w; in a cluster this is said in the pod of the signer that leads: kubectl exec -n heddle-system deploy/heddle-signer -- /%s", err, c.CommandPath())
 	}
-	return err
+	return whichFlags(c, err)
 }
 
 func identityCommand() *cobra.Command {
@@ -47,8 +47,8 @@ of the CA stands. It asks the control plane on the socket of heddle serve; or th
 --heddle-namespace names one.
 
 With --at it says what will have expired by then. Leaves are renewed by themselves, so they count as expired only if
-nobody will be there to renew them. The exit status is 1 if anything has expired, or will have by then, that is not
-renewed by itself: an anchor, or an issuer.`,
+nobody will be there to renew them. The exit status is 1 if nothing is signed now, or if anything is marked ×: an anchor or
+an issuer that has expired by then, a leaf that nobody will have renewed, or one of a CA that was given up.`,
 		Example: `  heddle identity
   heddle identity --at +45d
   heddle identity --context production
@@ -126,7 +126,7 @@ func (f *identityFlags) show(ctx context.Context, out io.Writer, now time.Time) 
 	if err != nil {
 		return fmt.Errorf("print identities: %w", err)
 	}
-	if r.Expired > 0 {
+	if r.Expired > 0 || r.Rotation.Fault != "" {
 		return errSilent
 	}
 	return nil

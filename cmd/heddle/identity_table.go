@@ -26,10 +26,31 @@ func (r identityReport) table(wide bool) string {
 	r.writeOwn(w, wide)
 	r.writeSidecars(w, wide)
 	w.Flush() // into memory: it cannot fail
-	if r.Expired > 0 {
-		fmt.Fprintf(&b, "\n%d marked ×. Anchors and issuers are not renewed by themselves:\nheddle identity rotate --help\n", r.Expired)
-	}
+	r.writeHints(&b)
 	return b.String()
+}
+
+// writeHints says what to do about what is marked.
+func (r identityReport) writeHints(b *strings.Builder) {
+	count := map[state]int{}
+	for _, s := range r.States {
+		count[s]++
+	}
+	if r.Expired > 0 {
+		b.WriteString("\n")
+	}
+	if n := count[expired]; n > 0 {
+		fmt.Fprintf(b, "%d × expired: anchors and issuers are not renewed by themselves:\nheddle identity rotate --help\n", n)
+	}
+	switch n := count[unrenewed]; {
+	case n > 0 && r.Rotation.Fault != "":
+		fmt.Fprintf(b, "%d × not renewed, since nothing is signed: docs/identity.md, Recovering\n", n)
+	case n > 0:
+		fmt.Fprintf(b, "%d × not renewed, since the issuer will have expired:\nheddle identity rotate --help\n", n)
+	}
+	if n := count[untrusted]; n > 0 {
+		fmt.Fprintf(b, "%d × untrusted, by a CA that was given up. It passes by itself: wait, or restart\nthose sidecars (docs/identity.md, Recovering)\n", n)
+	}
 }
 
 func (r identityReport) writeRotation(b *strings.Builder) {

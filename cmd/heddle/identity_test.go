@@ -2,8 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
@@ -124,6 +130,69 @@ func TestIdentitiesFitATerminal(t *testing.T) {
 				t.Errorf("at %d characters there is no %q:\n%s", width, want, text)
 			}
 		}
+	}
+}
+
+func TestTheLastLinesSayWhatToDoAboutWhatIsMarked(t *testing.T) {
+	rotate := "heddle identity rotate --help"
+	for name, c := range map[string]struct {
+		ahead   time.Duration
+		change  func(*facts)
+		want    string
+		without string
+	}{
+		"nothing":                  {0, func(*facts) {}, "", "×"},
+		"an issuer has expired":    {31 * 24 * time.Hour, func(*facts) {}, "1 × expired: anchors and issuers are not renewed by themselves:\n" + rotate, "untrusted"},
+		"and so have its leaves":   {31 * 24 * time.Hour, func(*facts) {}, "3 × not renewed, since the issuer will have expired:\n" + rotate, "Recovering"},
+		"nothing is signed":        {24 * time.Hour, func(f *facts) { f.Rotation.Fault = "gone" }, "3 × not renewed, since nothing is signed: docs/identity.md, Recovering\n", rotate},
+		"a leaf of a CA given up":  {0, func(f *facts) { f.Sidecars[0].Authority = "lost" }, "1 × untrusted, by a CA that was given up. It passes by itself: wait, or restart\nthose sidecars", rotate},
+		"that, and it has expired": {0, func(f *facts) { f.Sidecars[0].Authority, f.Sidecars[0].NotAfter = "lost", noon() }, "1 × untrusted", rotate},
+	} {
+		have := town()
+		c.change(&have)
+		text := judge(have, noon(), noon().Add(c.ahead)).table(false)
+		if !strings.Contains(text, c.want) || strings.Contains(text, c.without) {
+			t.Errorf("%s: want %q and not %q in\n%s", name, c.want, c.without, text)
+		}
+	}
+}
+
+func TestIdentityFailsIfNothingIsSignedOrAnythingIsMarked(t *testing.T) {
+	for name, c := range map[string]struct {
+		at     string
+		change func(*facts)
+		fails  bool
+	}{
+		"all is well":        {"", func(*facts) {}, false},
+		"nothing is signed":  {"", func(f *facts) { f.Rotation.Fault = "the CA is gone" }, true},
+		"a leaf untrusted":   {"", func(f *facts) { f.Sidecars[0].Authority = "lost" }, true},
+		"an issuer expires":  {"+31d", func(*facts) {}, true},
+		"leaves are renewed": {"+2d", func(*facts) {}, false},
+	} {
+		have := town()
+		c.change(&have)
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET "+operator.IdentityPath, func(w http.ResponseWriter, _ *http.Request) {
+			if err := json.NewEncoder(w).Encode(have); err != nil {
+				t.Error(err)
+			}
+		})
+		socket := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := httptest.NewUnstartedServer(mux)
+		_ = s.Listener.Close() // its own
+		s.Listener = l
+		s.Start()
+		for _, output := range []string{"table", "json"} {
+			f := identityFlags{socket: socket, at: c.at, output: output}
+			if err := f.show(t.Context(), io.Discard, noon()); (err != nil) != c.fails || err != nil && !errors.Is(err, errSilent) {
+				t.Errorf("%s, as %s: %v", name, output, err)
+			}
+		}
+		s.Close()
 	}
 }
 

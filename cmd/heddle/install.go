@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/heddle-mesh/heddle/buildinfo"
 	"github.com/heddle-mesh/heddle/deploy"
 )
 
@@ -26,7 +27,7 @@ func (f *valueFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.given.Set, "set", nil, "one value, KEY=VALUE, as with helm; counts more than --values")
 	flags.StringArrayVar(&f.given.SetString, "set-string", nil, "the same, but VALUE is a string whatever it looks like")
 	flags.StringVar(&f.given.Registry, "registry", "", "where images come from: REGISTRY/heddle and REGISTRY/heddle-proxy (value image.registry)")
-	flags.StringVar(&f.given.Version, "version", "", "tag of both images (value image.version; default: the version of this program's chart)")
+	flags.StringVar(&f.given.Version, "version", "", "tag of both images (value image.version; default: the version of this program)")
 	flags.StringVar(&f.given.Image, "image", "", "whole name of the control plane's image, by digest for example (value image.controlPlane)")
 	flags.StringVar(&f.given.ProxyImage, "proxy-image", "", "whole name of the sidecar's image (value image.proxy)")
 }
@@ -49,7 +50,7 @@ func (f *valueFlags) release(installed []byte, stdin io.Reader) (deploy.Release,
 	if err != nil {
 		return deploy.Release{}, err
 	}
-	return deploy.Release{Namespace: f.namespace, Values: values}, nil
+	return deploy.Release{Namespace: f.namespace, Values: values, Version: buildinfo.Get().Version}, nil
 }
 
 func installCommand() *cobra.Command {
@@ -57,7 +58,10 @@ func installCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "install",
 		Short: "Print the objects of an installation, for kubectl apply",
-		Long: `Print the objects of an installation, for kubectl apply: exactly what the Helm chart renders. Needs no cluster.
+		Long: `Print the objects of an installation, for kubectl apply: exactly what the Helm chart renders, in the version of this program.
+Needs no cluster.
+
+Images are not published: make images or deploy/Dockerfile makes them, --registry says where they are, and --version with which tag.
 
 The Namespace comes first and the webhooks last, and those leave the control plane's own namespace and kube-system alone. Applying
 it twice changes nothing. docs/install.md lists all values.`,

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/heddle-mesh/heddle/buildinfo"
 )
@@ -61,6 +62,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// whichFlags says where flags are listed.
+func whichFlags(c *cobra.Command, err error) error {
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+		return fmt.Errorf("%w; %s --help lists those that there are", err, c.CommandPath())
+	}
+	return err
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "heddle",
@@ -70,6 +79,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 		Version:       buildinfo.Get().Version,
 	}
+	root.SetFlagErrorFunc(whichFlags)
 	root.AddCommand(installCommand(), upgradeCommand(), uninstallCommand(), checkCommand(), proxyCommand(), identityCommand(), policyCommand(),
 		injectCommand(), uninjectCommand(), serveCommand(), sidecarCommand(), initCommand(), demoCommand(), versionCommand())
 	return root

@@ -24,7 +24,7 @@ func policyCommand() *cobra.Command {
 		// Without it cobra prints help and succeeds, whatever the verb.
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(validateCommand())
+	c.AddCommand(validateCommand(), explainCommand())
 	return c
 }
 
@@ -99,7 +99,7 @@ func validate(args []string, stdin io.Reader, where policy.Where) (*report, erro
 	for _, arg := range args {
 		names, err := policyFiles(arg)
 		if err != nil {
-			return nil, fmt.Errorf("looking for policies: %w", err)
+			return nil, fmt.Errorf("looking for policies: %w; name files or folders, or - for standard input", err)
 		}
 		for _, name := range names {
 			data, err := readFile(name, stdin)

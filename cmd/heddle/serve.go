@@ -46,6 +46,7 @@ type serveFlags struct {
 	logLevel    string
 	logFormat   string
 	webhooks    webhookFlags
+	ca          caFlags
 }
 
 func serveCommand() *cobra.Command {
@@ -91,9 +92,9 @@ func (f *serveFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "token-file", "/var/run/secrets/heddle/token", "with --role server: file with this pod's token for the signer, of audience heddle")
 	flags.StringVar(&f.bundleFile, "bundle-file", "/var/run/heddle/trust/bundle.json", "with --role server: file with the trust bundle to start with")
 	checkedVar(flags, &f.trustDomain, "trust-domain", controlplane.DefaultTrustDomain, "name in all identities: spiffe://NAME/ns/.../sa/...", trustDomain)
-	f.lifetime = identity.DefaultLifetime
-	flags.Var(lifetime{&f.lifetime}, "certificate-lifetime", "of sidecars' certificates; they are renewed at half of it")
+	flags.DurationVar(&f.lifetime, "certificate-lifetime", identity.DefaultLifetime, "of sidecars' certificates; they are renewed at half of it")
 	checkedVar(flags, &f.listen, "listen", "127.0.0.1:15014", "address of /livez, /readyz and /metrics; empty for none", addressOrNone)
+	f.ca.add(flags)
 	f.webhooks.add(flags)
 	checkedVar(flags, &f.api, "api", defaultAPI(), "loopback address where the command line asks by port-forward, in a cluster only; empty for none", addressOrNone)
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
@@ -122,6 +123,9 @@ func defaultSocket() string {
 
 // serve runs a control plane until ctx ends.
 func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	log, err := newLogger(stderr, f.logLevel, f.logFormat)
 	if err != nil {
 		return err
@@ -136,22 +140,29 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	if f.role != roleAll && f.manifests != "" {
 		return fmt.Errorf("--role %s is for a cluster; with --manifests one process does all", f.role)
 	}
+	if f.role == roleServer && f.ca != (caFlags{}) {
+		return errors.New("--ca-chain and its like are for who signs: give them to the process with --role signer")
+	}
+	first, err := f.ca.first(td)
+	if err != nil {
+		return err
+	}
 	if f.role != roleServer {
 		if err := operator.OwnFolder(filepath.Dir(f.socket)); err != nil {
 			return fmt.Errorf("making the folder of the socket: %w; choose another --socket", err)
 		}
 	}
 	if f.manifests != "" {
-		return f.serveFolder(ctx, o)
+		return f.serveFolder(ctx, o, first)
 	}
 	if f.state != "" {
 		return errors.New("--state goes with --manifests: in a cluster the last good policies are kept as ControllerRevisions")
 	}
-	return f.serveCluster(ctx, o)
+	return f.serveCluster(ctx, o, first)
 }
 
 // serveFolder watches manifests. Their sidecars may be without redirection, so what they say that they bind counts.
-func (f *serveFlags) serveFolder(ctx context.Context, o controlplane.Options) error {
+func (f *serveFlags) serveFolder(ctx context.Context, o controlplane.Options, first controlplane.FirstCA) error {
 	// Before anything is made: a name that was misspelt must not leave a CA behind.
 	if info, err := os.Stat(f.manifests); err != nil || !info.IsDir() {
 		return fmt.Errorf("there is no folder %s; name an existing one with --manifests", f.manifests)
@@ -163,7 +174,7 @@ func (f *serveFlags) serveFolder(ctx context.Context, o controlplane.Options) er
 	o.Source = kube.NewFolder(kube.FolderOptions{Dir: f.manifests, State: filepath.Join(state, "manifests"), Log: o.Log})
 	o.LastGood = kube.NewStateFolder(filepath.Join(state, "policies"), o.Log)
 	m, err := local.New(local.Options{
-		Dir: state, CA: filepath.Join(state, "ca"), Plane: o, Operator: f.socket, Lifetime: f.lifetime, Log: o.Log,
+		Dir: state, CA: filepath.Join(state, "ca"), Plane: o, Operator: f.socket, Lifetime: f.lifetime, First: first, Log: o.Log,
 		Sidecars: cmp.Or(f.sidecars, "127.0.0.1:15010"), Signer: cmp.Or(f.signer, "127.0.0.1:15012"),
 	})
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 )
 
 // serveCluster watches an API server, and signs for its pods, or does one of both.
-func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) error {
+func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options, first controlplane.FirstCA) error {
 	config, err := kube.ClientConfig(kube.ClientOptions{Kubeconfig: f.kubeconfig, Context: f.context})
 	if err != nil {
 		return err
@@ -47,13 +47,13 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 	}
 	if f.role == roleSigner {
 		return controlplane.SignerRole{
-			Signer:  controlplane.SignerOptions{TrustDomain: o.TrustDomain, Namespace: o.Namespace, Lifetime: f.lifetime, Log: o.Log},
+			Signer:  controlplane.SignerOptions{TrustDomain: o.TrustDomain, Namespace: o.Namespace, Lifetime: f.lifetime, First: first, Log: o.Log},
 			Cluster: controlplane.ClusterOptions{Client: client, CA: ca, Identity: host},
 			Address: cmp.Or(f.signer, ":15012"), Listen: o.Listen, Operator: f.socket,
 		}.Run(ctx)
 	}
 	r := controlplane.Replica{
-		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, API: f.api, Lifetime: f.lifetime,
+		Plane: o, Client: client, CA: ca, Identity: host, Operator: f.socket, API: f.api, Lifetime: f.lifetime, First: first,
 		Sidecars: cmp.Or(f.sidecars, ":15010"), Signer: cmp.Or(f.signer, ":15012"),
 	}
 	return r.Run(ctx)
@@ -61,11 +61,10 @@ func (f *serveFlags) serveCluster(ctx context.Context, o controlplane.Options) e
 
 // serveServer does all but sign.
 func (f *serveFlags) serveServer(ctx context.Context, o controlplane.Options, client kubernetes.Interface, host string) error {
-	o.ConnectionAge = controlplane.ConnectionAge(f.lifetime)
 	s, err := controlplane.NewServer(controlplane.ServerOptions{
 		Plane: o, Client: client, Identity: host, Sidecars: cmp.Or(f.sidecars, ":15010"),
 		Signer:    cmp.Or(f.signer, "heddle-signer."+o.Namespace+".svc:15012"),
-		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address,
+		TokenFile: f.tokenFile, BundleFile: f.bundleFile, Webhooks: f.webhooks.address, Lifetime: f.lifetime,
 	})
 	if err != nil {
 		return err

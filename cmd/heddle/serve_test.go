@@ -46,11 +46,13 @@ func TestTheStateOfAFolderIsInTheUsersStateFolderUnderItsOwnName(t *testing.T) {
 	}
 }
 
-func TestARoleIsForAClusterAndForOneThatThereIs(t *testing.T) {
+func TestFlagsOfServeThatDoNotGoTogetherAreRefused(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--role signer is for a cluster; with --manifests one process does all": {"serve", "--role", "signer", "--manifests", t.TempDir()},
 		"--role server is for a cluster; with --manifests one process does all": {"serve", "--role", "server", "--manifests", t.TempDir()},
 		"server, signer": {"serve", "--role", "both"},
+		"give them to the process with --role signer": {"serve", "--role", "server", "--ca-chain", "ca.pem", "--ca-key", "ca.key"},
+		"--ca-chain and --ca-key belong together":     {"serve", "--manifests", t.TempDir(), "--ca-anchors", "root.pem"},
 	} {
 		c := rootCommand()
 		c.SetArgs(args)

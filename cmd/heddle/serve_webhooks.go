@@ -27,7 +27,7 @@ type webhookFlags struct {
 
 func (f *webhookFlags) add(flags *pflag.FlagSet) {
 	checkedVar(flags, &f.address, "webhooks", ":15017", "with --role server: address where the API server asks about pods and policies; empty for none", addressOrNone)
-	flags.StringVar(&f.image, "proxy-image", "", "with --role server: the image of sidecars, such as docker.io/library/heddle-proxy:VERSION")
+	flags.StringVar(&f.image, "proxy-image", "", "with --role server: the image of sidecars, such as registry.example.org/mesh/heddle-proxy:VERSION")
 	checkedVar(flags, &f.pullPolicy, "proxy-pull-policy", string(corev1.PullIfNotPresent), "when that image is pulled: IfNotPresent, Always or Never",
 		oneOf(string(corev1.PullIfNotPresent), string(corev1.PullAlways), string(corev1.PullNever)))
 	flags.Var(&f.defaults, "proxy-defaults", "annotations that a pod in the mesh has unless it says otherwise: heddle.dev/drain-time=9s,...")
@@ -56,7 +56,8 @@ func (f *webhookFlags) sidecars(trustDomain, namespace string) (*admission.Sidec
 	return admission.NewSidecars(injector.Options{
 		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: trustDomain, System: namespace,
 		ControlPlane: "heddle." + namespace + ".svc:15010", Signer: "heddle-signer." + namespace + ".svc:15012",
-	}, f.defaults)
+		Defaults: f.defaults,
+	})
 }
 
 // annotations are written as key=value,key=value; a value with a comma is quoted with its key, as CSV has it.

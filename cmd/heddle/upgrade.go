@@ -85,7 +85,7 @@ func (f *upgradeFlags) render(cmd *cobra.Command) (string, error) {
 	if err := sameTrustDomain(before, release); err != nil {
 		return "", err
 	}
-	return text, f.tell(cmd.ErrOrStderr(), was, before, text)
+	return text, f.tell(cmd.ErrOrStderr(), was, before, rendering{release, text})
 }
 
 // sameTrustDomain refuses what would take every running sidecar out of the mesh at once.
@@ -139,9 +139,15 @@ func (f *upgradeFlags) installed(ctx context.Context, stdin io.Reader) (installa
 	return installation{[]byte(values), m.Data[deploy.VersionItem]}, nil
 }
 
+// rendering is a release with its objects.
+type rendering struct {
+	release deploy.Release
+	text    string
+}
+
 // tell says what an upgrade keeps, and what it leaves behind.
-func (f *upgradeFlags) tell(w io.Writer, was installation, before deploy.Release, text string) error {
-	version, err := deploy.Version()
+func (f *upgradeFlags) tell(w io.Writer, was installation, before deploy.Release, after rendering) error {
+	version, err := after.release.Installs()
 	if err != nil {
 		return err
 	}
@@ -161,7 +167,7 @@ func (f *upgradeFlags) tell(w io.Writer, was installation, before deploy.Release
 		_, err = io.WriteString(w, b.String())
 		return err
 	}
-	left, err := deploy.Leftover(old, text)
+	left, err := deploy.Leftover(old, after.text)
 	if err != nil {
 		return err
 	}

@@ -272,3 +272,51 @@ func TestACallEndsWithItsTimeAndWithItsContext(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// replicas answers as several behind one address, of which the last one signs, where each connection comes to the next.
+func (s *signer) replicas(count int) {
+	var at sync.Map // replica by connection
+	var connections, asked int
+	s.answer = func(w http.ResponseWriter, r *http.Request) {
+		if _, known := at.LoadOrStore(r.RemoteAddr, connections+1); !known {
+			connections++
+		}
+		asked++
+		if replica, _ := at.Load(r.RemoteAddr); replica != count {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			if _, err := io.WriteString(w, `{"code":"not-leader","message":"ask again"}`); err != nil {
+				s.t.Error(err)
+			}
+			return
+		}
+		if _, err := io.WriteString(w, `{"token":"x"}`); err != nil {
+			s.t.Error(err)
+		}
+	}
+}
+
+func TestACallGoesOnToTheReplicaThatSigns(t *testing.T) {
+	s := newSigner(t)
+	web := idOf(t, s.ca, "shop", "web")
+	shown := certificate(t, s.ca, web, newKey(t))
+	holding := func(o *Options) { o.Certificate = func() *tls.Certificate { return shown } }
+
+	s.replicas(attempts)
+	c := s.client(holding)
+	for range 2 { // the second one over the connection that was found
+		if token, err := c.JWT(t.Context(), []string{"x"}); err != nil || token != "x" {
+			t.Fatalf("got %q, %v after %d attempts", token, err, len(s.seen))
+		}
+	}
+	if len(s.seen) != attempts+1 || s.bodies[0] != s.bodies[attempts-1] {
+		t.Errorf("asked %d times, with %q at first and %q at last", len(s.seen), s.bodies[0], s.bodies[attempts-1])
+	}
+
+	s.seen = nil
+	s.replicas(attempts + 1)
+	_, err := s.client(holding).JWT(t.Context(), []string{"x"})
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "not-leader" || !Retryable(err) || len(s.seen) != attempts {
+		t.Errorf("where nobody signs: %v after %d attempts", err, len(s.seen))
+	}
+}

@@ -122,8 +122,11 @@ func (a allOf) Changed() <-chan struct{} {
 	return changed
 }
 
-// Run keeps the identity current until ctx ends.
+// Run keeps the identity current until ctx ends. Then it leaves the connections of a signer that has a method Close.
 func (h *Holder) Run(ctx context.Context) error {
+	if c, ok := h.signer.(interface{ Close() }); ok {
+		defer c.Close() // net/http's server takes a second to end when there is still one to it
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return h.renew(ctx) })
 	group.Go(func() error { return h.followBundle(ctx) })

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/signers"
 )
 
 func TestACertificateIsNotTakenBeforeWhatGoesWithItIsThere(t *testing.T) {
@@ -89,6 +90,38 @@ func TestABundleIsReportedAsTakenWhenItIsInUseAndAtOnce(t *testing.T) {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// closing is a signer that is reached by connections.
+type closing struct {
+	*signers.Signer
+	closed int
+}
+
+func (c *closing) Close() { c.closed++ }
+
+func TestAHolderThatHasEndedLeavesNoConnectionToTheSigner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &closing{Signer: newSigner(t, "web", time.Hour)}
+		o := options(t, s.Signer, t.TempDir())
+		o.Connect = func(Trust) Signer { return s }
+		h := must(New(o))
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- h.Run(ctx) }()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		if s.closed != 0 {
+			t.Error("connections are left while it runs")
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if s.closed != 1 {
+			t.Errorf("its connections are left %d times", s.closed)
 		}
 	})
 }

@@ -45,12 +45,21 @@ func (k *Keeper) copy(ctx context.Context, t trust) {
 	}
 	k.copied = copied{t.Fingerprint, slices.Clone(namespaces), failed, now}
 	names := slices.Sorted(maps.Keys(failed))
+	tried := k.options.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if slices.Equal(k.uncopied, names) {
+	before := k.uncopied
+	k.uncopied = map[string]time.Time{}
+	for _, name := range names {
+		k.failures.WithLabelValues(copyReason(failed[name])).Inc()
+		k.uncopied[name] = tried
+		if since, ok := before[name]; ok {
+			k.uncopied[name] = since
+		}
+	}
+	if slices.Equal(slices.Sorted(maps.Keys(before)), names) {
 		return
 	}
-	k.uncopied = names
 	if len(names) == 0 {
 		k.options.Log.Info().Msg("the trust bundle is in all namespaces again")
 		return

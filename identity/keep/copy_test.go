@@ -2,14 +2,20 @@ package keep
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/heddle-mesh/heddle/identity"
 )
@@ -17,11 +23,16 @@ import (
 // Whoever may write in a namespace can make its copy immutable, or use its quota up.
 func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
 	var log bytes.Buffer
+	registry := prometheus.NewRegistry()
+	begin := time.Time{}
 	inBubble(t, func(o *Options) {
 		o.Namespaces = func() []string { return []string{"bank", "shop"} }
-		o.Log = zerolog.New(&log)
+		o.Log, o.Registry = zerolog.New(&log), registry
 	}, func(t *testing.T, m *memory, k *Keeper) {
-		m.with(func() { m.refuses["bank"] = errors.New("field is immutable when `immutable` is set") })
+		m.with(func() {
+			m.refuses["bank"] = apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, TrustConfigMap, nil)
+		})
+		begin = time.Now()
 		m.leading <- true
 		synctest.Wait()
 		do(t, k.Ready())
@@ -34,6 +45,13 @@ func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
 		}
 		if !slices.Equal(at.Uncopied, []string{"bank"}) {
 			t.Errorf("uncopied are %q", at.Uncopied)
+		}
+		now := counted(t, registry)
+		if now["heddle_identity_uncopied_namespaces"] != 1 || now["heddle_identity_uncopied_since_seconds"] != float64(begin.Unix()) {
+			t.Errorf("the metrics are %v; want one namespace since %d", now, begin.Unix())
+		}
+		if now["heddle_identity_copy_failures_total invalid"] < 5 || now["heddle_identity_copy_failures_total forbidden"] != 0 {
+			t.Errorf("the metrics are %v; want failures for being invalid alone", now)
 		}
 		m.with(func() { clear(m.copies) })
 		time.Sleep(recopy)
@@ -53,8 +71,42 @@ func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
 		if at := k.Progress(); len(at.Uncopied) > 0 {
 			t.Errorf("uncopied are %q", at.Uncopied)
 		}
+		if now := counted(t, registry); now["heddle_identity_uncopied_namespaces"] != 0 || now["heddle_identity_uncopied_since_seconds"] != 0 {
+			t.Errorf("the metrics are %v; want none behind", now)
+		}
 		if n := strings.Count(log.String(), "could not copy"); n != 1 {
 			t.Errorf("the log says it %d times:\n%s", n, &log)
 		}
 	})
+}
+
+// counted gives what metrics say, by name and the value of their label.
+func counted(t *testing.T, r *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	all := map[string]float64{}
+	for _, f := range must[[]*dto.MetricFamily](t)(r.Gather()) {
+		for _, m := range f.Metric {
+			name := f.GetName()
+			for _, l := range m.Label {
+				name += " " + l.GetValue()
+			}
+			all[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return all
+}
+
+func TestACopyThatFailsIsCountedByItsReason(t *testing.T) {
+	quota := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, TrustConfigMap, errors.New("exceeded quota"))
+	for want, err := range map[string]error{
+		copyForbidden:   fmt.Errorf("write ConfigMap: %w", quota),
+		copyInvalid:     apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, TrustConfigMap, nil),
+		copyTimeoutCode: fmt.Errorf("write ConfigMap: %w", context.DeadlineExceeded),
+		copyUnavailable: errors.New("dial tcp: connection refused"),
+		copyOther:       apierrors.NewBadRequest("odd"),
+	} {
+		if got := copyReason(err); got != want {
+			t.Errorf("%v counts as %s, want %s", err, got, want)
+		}
+	}
 }

@@ -18,6 +18,9 @@ const (
 	Unavailable Code = "ca-unavailable" // where it is stored does not answer, and nothing was loaded before
 )
 
+// Codes are all of them.
+func Codes() []Code { return []Code{Missing, Corrupt, Mismatch, Exposed, NotLeading, Unavailable} }
+
 // Fault is why nothing can be signed now.
 type Fault struct {
 	Code    Code

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
@@ -16,17 +17,23 @@ import (
 // Options say what is kept. TrustDomain is required.
 type Options struct {
 	TrustDomain spiffeid.TrustDomain
-	// First makes the first CA, where there never was one; default: a new root. Give an intermediate of an offline root
+	// First makes the first CA, where there never was one; default: one of Upstream, or a new root. Give an intermediate of an offline root
 	// here (identity.LoadAuthority).
-	First  func(now time.Time) (*identity.Authority, error)
-	Limits identity.Limits // the longest lives of what is signed
+	First func(now time.Time) (*identity.Authority, error)
+	// Given says where First finds a given one, for people; empty: it makes one. Where there is a CA already it is not asked.
+	Given string
+	// Upstream signs the CAs that are made here, at the beginning, when half of the last one's life is over, and when somebody
+	// orders a rotation to none in particular; nil: each is a root of its own.
+	Upstream Upstream
+	Limits   identity.Limits // the longest lives of what is signed
 	// Observe says what is known of the proxies; since is when this process became the one that serves, and what it
 	// saw before does not count. Without it no rotation goes on.
 	Observe func(now, since time.Time) identity.Observation
 	// Namespaces lists those with sidecars; nil for none.
 	Namespaces func() []string
-	Every      time.Duration    // how often to go round, if nothing calls for it; default 5 s
-	Now        func() time.Time // default time.Now
+	Registry   prometheus.Registerer // nil: nobody reads the metrics
+	Every      time.Duration         // how often to go round, if nothing calls for it; default 5 s
+	Now        func() time.Time      // default time.Now
 	Log        zerolog.Logger
 }
 
@@ -44,13 +51,18 @@ type Keeper struct {
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
-	// uncopied are the namespaces without the current bundle, in order.
-	uncopied []string
+	// uncopied are the namespaces without the current bundle, and since when.
+	uncopied map[string]time.Time
+	// failures counts tries to write it there.
+	failures *prometheus.CounterVec
 
 	// Of the goroutine that goes round:
-	text   string // what was read last and is good
-	parsed *ca    // what that says
-	copied copied
+	text    string // what was read last and is good
+	parsed  *ca    // what that says
+	copied  copied
+	tried   time.Time // to get the upstream's next CA
+	overdue string    // why there is none
+	given   bool      // it was said what became of Options.Given
 	// published is since when the state that was entered then has been served by us.
 	published, entered time.Time
 }
@@ -62,19 +74,18 @@ type order struct {
 }
 
 func newKeeper(o Options, s store) *Keeper {
-	if o.First == nil {
-		o.First = func(now time.Time) (*identity.Authority, error) { return identity.NewRoot(o.TrustDomain, now, 0) }
-	}
 	if o.Every == 0 {
 		o.Every = 5 * time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Keeper{
+	k := &Keeper{
 		options: o, store: s, wake: make(chan struct{}, 1), orders: make(chan order), changed: make(chan struct{}),
 		fault: &Fault{Code: Unavailable, Message: "the CA has not been read yet; ask again"},
 	}
+	k.failures = k.newFailures(o.Registry)
+	return k
 }
 
 // Run keeps the CA until ctx ends, as the one writer whenever it may be.
@@ -186,6 +197,7 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 	if was.trust.Fingerprint != t.Fingerprint || string(was.trust.Bundle) != string(t.Bundle) {
 		return true, k.store.writeTrust(ctx, was, t)
 	}
+	k.unused()
 	k.serve(c)
 	k.beginLeading(ctx)
 	if !k.entered.Equal(c.state.Entered) {
@@ -201,7 +213,13 @@ func (k *Keeper) round(ctx context.Context) (again bool, err error) {
 // create makes the first CA.
 func (k *Keeper) create(ctx context.Context, was stored) error {
 	now := k.options.Now()
-	a, err := k.options.First(now)
+	var a *identity.Authority
+	var err error
+	if k.options.First != nil {
+		a, err = k.options.First(now)
+	} else {
+		a, err = another(ctx, k.options.Upstream, k.options.TrustDomain, now)
+	}
 	if err != nil {
 		return fmt.Errorf("make the first CA: %w", err)
 	}
@@ -219,14 +237,32 @@ func (k *Keeper) create(ctx context.Context, was stored) error {
 	if err := k.store.writeCA(ctx, was, text); err != nil {
 		return err
 	}
-	k.options.Log.Info().Str("authority", a.Name()).Time("expires", a.Expires()).Str("stored", k.store.caName()).
-		Msg("made the first CA; keep a backup of it")
+	k.given = true
+	e := k.options.Log.Info().Str("authority", a.Name()).Time("expires", a.Expires()).Str("stored", k.store.caName())
+	if k.options.Given != "" {
+		e.Str("given", k.options.Given).Msg("took the given CA for the first one; keep a backup of it")
+		return nil
+	}
+	e.Msg("made the first CA; keep a backup of it")
 	return nil
+}
+
+// unused says once that a CA is given where there is one already: who gives it may think that it signs.
+func (k *Keeper) unused() {
+	if k.options.Given != "" && !k.given {
+		k.given = true
+		k.options.Log.Info().Str("given", k.options.Given).
+			Msg("there is a CA already, so the given one is not read; heddle identity rotate moves to another")
+	}
 }
 
 // next moves the rotation on, if what proxies have taken allows it.
 func (k *Keeper) next(ctx context.Context, was stored, c *ca) (again bool, err error) {
-	if k.options.Observe == nil || c.state.Phase == identity.Steady {
+	if c.state.Phase == identity.Steady {
+		k.wait(nil)
+		return k.renew(ctx, was, c)
+	}
+	if k.options.Observe == nil {
 		k.wait(nil)
 		return false, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
@@ -110,7 +111,7 @@ type Progress struct {
 func (k *Keeper) Progress() Progress {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := Progress{Leading: !k.since.IsZero(), Uncopied: k.uncopied}
+	p := Progress{Leading: !k.since.IsZero(), Uncopied: slices.Sorted(maps.Keys(k.uncopied))}
 	if k.fault != nil {
 		p.Fault = k.fault.Error()
 	}
@@ -126,31 +127,37 @@ func (k *Keeper) Progress() Progress {
 	return p
 }
 
-// Rotate begins to move to another authority, nil for a new root. It returns when that is stored; [Keeper.Progress]
+// Rotate begins to move to another authority, nil for one of the upstream, or without one a new root. It returns when that is stored; [Keeper.Progress]
 // shows how it goes on. Only the leader does it.
 func (k *Keeper) Rotate(ctx context.Context, next *identity.Authority) error {
-	return k.order(ctx, "rotate the CA", func(c *ca, now time.Time) (*ca, error) {
-		if next == nil {
-			var err error
-			if next, err = identity.NewRoot(k.options.TrustDomain, now, 0); err != nil {
-				return nil, err
-			}
+	if err := k.Ready(); err != nil {
+		return fmt.Errorf("rotate the CA: %w", err)
+	}
+	if next == nil {
+		var err error
+		if next, err = another(ctx, k.options.Upstream, k.options.TrustDomain, k.options.Now()); err != nil {
+			return fmt.Errorf("rotate the CA: %w", err)
 		}
-		if err := next.Check(now); err != nil {
-			return nil, err
-		}
-		both, err := identity.Merge(c.signer().Bundle(), next.Bundle())
-		if err != nil {
-			return nil, err
-		}
-		state, err := c.state.Begin(party(next), identity.Fingerprint(both), k.options.Limits, now)
-		if err != nil {
-			return nil, err
-		}
-		authorities := maps.Clone(c.authorities)
-		authorities[next.Name()] = next
-		return c.with(state, authorities)
-	})
+	}
+	return k.order(ctx, "rotate the CA", func(c *ca, now time.Time) (*ca, error) { return k.toward(c, next, now) })
+}
+
+// toward is the CA after the beginning of a rotation to another authority.
+func (k *Keeper) toward(c *ca, next *identity.Authority, now time.Time) (*ca, error) {
+	if err := next.Check(now); err != nil {
+		return nil, err
+	}
+	both, err := identity.Merge(c.signer().Bundle(), next.Bundle())
+	if err != nil {
+		return nil, err
+	}
+	state, err := c.state.Begin(party(next), identity.Fingerprint(both), k.options.Limits, now)
+	if err != nil {
+		return nil, err
+	}
+	authorities := maps.Clone(c.authorities)
+	authorities[next.Name()] = next
+	return c.with(state, authorities)
 }
 
 // Abort turns a rotation back, while that is possible. Only the leader does it.

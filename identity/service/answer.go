@@ -30,6 +30,7 @@ const (
 	codeForbidden     = "forbidden"            // facts are for others
 	codeServing       = "not-control-plane"    // DNS names are for the control plane, and its own ones only
 	codeStopping      = "stopping"             // this signer ends
+	codeNotLeader     = "not-leader"           // another replica signs
 	codeInternal      = "internal"             // look at the signer's log
 )
 
@@ -86,7 +87,7 @@ func statusOfCode(c identity.Code) int {
 		return http.StatusServiceUnavailable
 	case identity.CodeLint:
 		return http.StatusInternalServerError
-	case identity.CodeChain, identity.CodeTrustDomain, identity.CodeLeafUsage, identity.CodePodMissing, identity.CodeIDShape:
+	case identity.CodeChain, identity.CodeExpired, identity.CodeTrustDomain, identity.CodeLeafUsage, identity.CodePodMissing, identity.CodeIDShape:
 		return http.StatusUnauthorized
 	}
 	return http.StatusBadRequest

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -119,8 +120,9 @@ func issuersOf(all []*identity.Authority) []Issuer {
 	return issuers
 }
 
-// ownLeaf is the certificate that the signer showed last, none before anybody has called.
+// ownLeaf is the certificate that the signer shows who calls now; none if it cannot make one, which the progress explains.
 func (s *Server) ownLeaf(bundle *spiffebundle.Bundle) []Leaf {
+	_ = s.Certified(context.Background()) // it signs in memory
 	s.own.mu.Lock()
 	defer s.own.mu.Unlock()
 	if s.own.chain == nil {

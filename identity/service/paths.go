@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/hex"
@@ -75,7 +76,9 @@ func (s *Server) writeSVID(w http.ResponseWriter, chain []*x509.Certificate, bun
 	answer := struct {
 		Chain  [][]byte        `json:"chain"`
 		Bundle json.RawMessage `json:"bundle"`
-	}{Bundle: text}
+		// Lifetime is what the signer is set to, in seconds, and not what is left to its CA: others are set to the same.
+		Lifetime int64 `json:"lifetime"`
+	}{Bundle: text, Lifetime: int64(cmp.Or(s.options.Lifetime, identity.DefaultLifetime) / time.Second)}
 	for _, c := range chain {
 		answer.Chain = append(answer.Chain, c.Raw)
 	}

@@ -119,7 +119,7 @@ func newServer(o Options, a attestor, r renewer) *Server {
 	s.handle("POST /v1/serving", s.serving)
 	s.handle("POST /v1/jwt", s.jwt)
 	s.handle("GET /v1/bundle", s.bundle)
-	s.handle("GET /v1/facts", s.facts)
+	s.answer("GET /v1/facts", s.tells, s.facts)
 	const paths = "POST /v1/svid, POST /v1/serving, POST /v1/jwt, GET /v1/bundle and GET /v1/facts"
 	s.handle("/", func(http.ResponseWriter, *http.Request) error {
 		return &problem{http.StatusNotFound, codeNotFound, "there is " + paths, nil}
@@ -185,10 +185,24 @@ func (s *Server) mayServe(l net.Listener) error {
 	return fmt.Errorf("serve join tokens on %s: they are for sidecars on this machine alone; listen on a loopback address, or run in a cluster", l.Addr())
 }
 
-// handle answers a path, and says what went wrong in one way.
+// tells fails where another process knows more. Why nothing is signed is a fact that people ask for.
+func (s *Server) tells() error {
+	err := s.options.Authorities.Ready()
+	if c, ok := err.(coded); ok && c.ErrorCode() != codeNotLeader {
+		return nil
+	}
+	return err
+}
+
+// handle answers a path while this process signs.
 func (s *Server) handle(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+	s.answer(pattern, s.options.Authorities.Ready, h)
+}
+
+// answer answers a path while ready does not fail, and says what went wrong in one way.
+func (s *Server) answer(pattern string, ready func() error, h func(http.ResponseWriter, *http.Request) error) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		err := s.options.Authorities.Ready()
+		err := ready()
 		if err == nil {
 			err = h(w, r)
 		} else {

@@ -30,7 +30,22 @@ type own struct {
 	renew  time.Time
 }
 
-func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+// Certified says why nobody can connect, for want of a certificate; nil: everybody can. It renews the certificate if that
+// is due: asked from time to time, this process has one that lasts for a while even when the CA is gone.
+func (s *Server) Certified(ctx context.Context) error {
+	_, err := s.certificate(ctx)
+	return err
+}
+
+func (s *Server) shows(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, err := s.certificate(hello.Context())
+	if err != nil {
+		s.options.Log.Error().Err(err).Msg("the signer has no certificate of its own; nobody can connect")
+	}
+	return cert, err
+}
+
+func (s *Server) certificate(ctx context.Context) (*tls.Certificate, error) {
 	s.own.mu.Lock()
 	defer s.own.mu.Unlock()
 	now := s.options.Now()
@@ -41,13 +56,12 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	var cert *tls.Certificate
 	var chain []*x509.Certificate
 	if err == nil {
-		cert, chain, err = s.issueOwn(hello.Context(), issuer)
+		cert, chain, err = s.issueOwn(ctx, issuer)
 	}
 	if err != nil {
 		if s.own.cert != nil && now.Before(s.own.cert.Leaf.NotAfter) {
 			return s.own.cert, nil // so that callers are told what is wrong
 		}
-		s.options.Log.Error().Err(err).Msg("the signer has no certificate of its own; nobody can connect")
 		return nil, fmt.Errorf("make the signer's own certificate: %w", err)
 	}
 	s.own.cert, s.own.chain, s.own.issuer = cert, chain, issuer
@@ -72,7 +86,7 @@ func (s *Server) issueOwn(ctx context.Context, issuer identity.Issuer) (*tls.Cer
 func (s *Server) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		GetCertificate:         s.certificate,
+		GetCertificate:         s.shows,
 		ClientAuth:             tls.RequestClientCert, // with a token one needs none
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(state tls.ConnectionState) error {

@@ -101,6 +101,7 @@ func keptStats() []*matcherv3.StringMatcher {
 		keepRegex(`(?:.*\.)?http_local_rate_limit\.(?:rate_limited|ok|enforced)`),
 		keepRegex(`http\.in\|[^.]*\.rbac\..*`),
 		keepRegex(`tcp\.in\|[^.]*\.(?:deny|allow)\.rbac\..*`),
+		keepRegex(`tcp\.in\|[^.]*\.plain\.rbac\.allowed`), // callers that a strict port would not take
 		keepRegex(`http\.ob\|[^.]*\.fault\.(?:aborts_injected|delays_injected)`),
 	}
 }

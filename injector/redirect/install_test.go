@@ -124,6 +124,9 @@ func TestConnectionsOfAPodEndWhereTheRulesSay(t *testing.T) {
 				from("Envoy", *s.pod, envoy, none, family.other, 8080, "other pod")
 				from("Envoy, to the application", *s.pod, envoy, family.source, family.pod, 8080, "app")
 				from("Envoy, to the application", *s.pod, envoy, none, family.loopback, 8080, "app")
+				if family.source.Is6() { // from the other one the kernel sends nothing
+					from("Envoy, to another pod as if to the application", *s.pod, envoy, family.source, family.other, 8080, "refused")
+				}
 				from("Envoy, to its own pod's sidecar", *s.pod, envoy, none, family.pod, 8080, "inbound")
 				from("Envoy, to its own pod's port that is skipped", *s.pod, envoy, none, family.pod, 9100, "app")
 

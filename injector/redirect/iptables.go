@@ -21,6 +21,8 @@ func (c Chain) jump() (jump, bool) {
 		return jump{"nat", "PREROUTING", iptablesName(c.Name)}, true
 	case Input:
 		return jump{"filter", "INPUT", iptablesName(c.Name)}, true
+	case Leaving:
+		return jump{"filter", "OUTPUT", iptablesName(c.Name)}, true
 	}
 	return jump{}, false
 }
@@ -38,7 +40,7 @@ func restore(chains []Chain, four bool, missing []jump) string {
 		fmt.Fprintf(&b, "*%s\n", table)
 		var rules []string
 		for _, c := range chains {
-			if (c.Hook == Input) != (table == "filter") {
+			if (c.Hook == Input || c.Hook == Leaving) != (table == "filter") {
 				continue
 			}
 			fmt.Fprintf(&b, ":%s - [0:0]\n", iptablesName(c.Name))

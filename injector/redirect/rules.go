@@ -86,6 +86,7 @@ const (
 	Output                 // a connection begins here
 	Prerouting             // a connection arrives
 	Input                  // a packet is delivered here, after all translation
+	Leaving                // a packet is sent from here, after all translation
 )
 
 // Rule decides on what all its conditions hold for. A zero condition holds for everything.
@@ -156,6 +157,13 @@ func Rules(o Options) []Chain {
 		{Name: "guard", Hook: Input, Rules: []Rule{
 			{To: model.OnePort(OutboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
 			{To: model.OnePort(InboundPort), Direct: true, Do: Verdict{Kind: Refuse}},
+		}},
+		// Envoy takes a call to port 15006 of another host for one that has arrived at its own. The answer to those addresses
+		// would never come back; the kernel itself refuses to send from the first one.
+		{Name: "leaving", Hook: Leaving, Rules: []Rule{
+			{Loopback: true},
+			{Source: single(Source4()), Do: Verdict{Kind: Refuse}},
+			{Source: single(Source6()), Do: Verdict{Kind: Refuse}},
 		}},
 	}
 }

@@ -40,6 +40,8 @@ func (h Hook) text() string {
 		return "type nat hook prerouting priority -100; policy accept;"
 	case Input:
 		return "type filter hook input priority 0; policy accept;"
+	case Leaving:
+		return "type filter hook output priority 0; policy accept;"
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 var api = kubetest.New()
@@ -22,13 +23,7 @@ func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(2 * time.Minute); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatal("not within 2 min:", what)
-		}
-	}
+	wait.Until(t, 2*time.Minute, what, ok)
 }
 
 // ca is what the API server is to trust.

@@ -26,14 +26,18 @@ type FindOptions struct {
 	Offline  bool      // do not install
 }
 
-// Find gives the path of an Envoy: the one named by Path or HEDDLE_ENVOY, one on PATH, one of func-e's, or the one
+// Find gives the path of an Envoy of our minor version: the one named by Path or HEDDLE_ENVOY, one on PATH, one of func-e's, or the one
 // in the cache, which it installs if need be.
 func Find(ctx context.Context, o FindOptions) (string, error) {
 	for _, named := range []struct{ by, path string }{{"--envoy", o.Path}, {PathVariable, os.Getenv(PathVariable)}} {
 		if named.path == "" {
 			continue
 		}
-		if _, err := versionOf(ctx, named.path); err != nil {
+		v, err := versionOf(ctx, named.path)
+		if err == nil && !sameMinor(v, Version) {
+			err = fmt.Errorf("%s is Envoy %s, and it must be %s or another patch release of that", named.path, v, Version)
+		}
+		if err != nil {
 			return "", fmt.Errorf("the Envoy named by %s cannot be used: %w; name another, or leave it away", named.by, err)
 		}
 		return named.path, nil

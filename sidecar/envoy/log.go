@@ -3,6 +3,7 @@ package envoy
 import (
 	"bufio"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -15,26 +16,32 @@ const logFormat = "%l %n %v"
 // lastLines of Envoy's log are kept for the error that says why it ended.
 const lastLines = 10
 
-// copyLog writes the lines of Envoy's log to ours until it ends, and gives the last ones.
-func copyLog(log zerolog.Logger, r io.Reader) string {
+// copyLog writes the lines of Envoy's log to ours until it ends, and gives the last ones. What it says of calls is written
+// as far as calls allows.
+func copyLog(log zerolog.Logger, calls *callLog, r io.Reader) []string {
 	var kept []string
 	lines := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, err := lines.ReadString('\n')
-		if line = strings.TrimRight(line, "\n"); line != "" {
+		if line = strings.TrimRight(line, "\n"); line != "" && !calls.take(line) {
 			level, component, message := parseLine(line)
 			log.WithLevel(level).Str("envoy", component).Msg(message)
 			kept = append(kept, message)
 			kept = kept[max(0, len(kept)-lastLines):]
 		}
 		if err != nil { // the pipe ends with the process
-			break
+			return kept
 		}
 	}
-	if len(kept) == 0 {
+}
+
+// lastWords are the last lines that Envoy wrote, for people.
+func lastWords(kept ...[]string) string {
+	all := slices.Concat(kept...)
+	if len(all) == 0 {
 		return "(it said nothing)"
 	}
-	return strings.Join(kept, "\n")
+	return strings.Join(all, "\n")
 }
 
 // parseLine takes a line apart. What is not in our format comes from before Envoy knew it, or from a crash.

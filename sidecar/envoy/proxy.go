@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,19 +78,25 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// One pipe for both: what Envoy prints before it knows its log format comes on either.
-	read, write, err := os.Pipe()
+	// A pipe for each: lines about calls come on one, in writes so large that they would cut lines of the log in two.
+	out, closeOut, err := pipe(&cmd.Stdout)
 	if err != nil {
-		return fmt.Errorf("make a pipe for Envoy's log: %w", err)
+		return err
 	}
-	defer read.Close()
-	cmd.Stdout, cmd.Stderr = write, write
+	defer out.Close()
+	log, closeLog, err := pipe(&cmd.Stderr)
+	if err != nil {
+		closeOut()
+		return err
+	}
+	defer log.Close()
 
 	// The kernel sends Pdeathsig when the thread that started the process ends, not the process; see prctl(2).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err = cmd.Start()
-	write.Close() // Envoy has its own copy; the pipe ends with the last one
+	closeOut() // Envoy has copies of its own; a pipe ends with the last one
+	closeLog()
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.options.Binary, err)
 	}
@@ -100,14 +107,26 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		p.drain(running)
 	})()
 
-	said := make(chan string)
-	go func() { said <- copyLog(p.options.Log, read) }()
+	calls := newCallLog(p.options.Log)
+	printed, logged := make(chan []string), make(chan []string)
+	go func() { printed <- copyLog(p.options.Log, calls, out) }()
+	go func() { logged <- copyLog(p.options.Log, calls, log) }()
 	err = cmd.Wait()
-	last := <-said
+	last := lastWords(<-printed, <-logged)
 	if ctx.Err() != nil {
 		return nil // it was asked to end
 	}
 	return fmt.Errorf("the Envoy of %s ended by itself (%s); its last words:\n%s", p.id(), exitOf(err), last)
+}
+
+// pipe gives what is written to a process's output, and what closes our copy of the other end.
+func pipe(output *io.Writer) (read io.ReadCloser, closeWrite func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a pipe for what Envoy says: %w", err)
+	}
+	*output = w
+	return r, func() { w.Close() }, nil
 }
 
 func (p *Proxy) id() string { return p.options.Bootstrap.ID }
@@ -141,6 +160,8 @@ func (p *Proxy) command(ctx context.Context, dir string) (*exec.Cmd, error) {
 		"--drain-time-s", strconv.Itoa(int(o.DrainTime.Seconds())),
 		"--log-level", o.LogLevel,
 		"--log-format", logFormat, "--log-format-escaped",
+		// How late a line about a call may be; 10 s by default.
+		"--file-flush-interval-msec", "1000",
 		// Hot restart leaves a file in shared memory behind and serves a restart that never happens here.
 		"--disable-hot-restart",
 	)

@@ -77,21 +77,9 @@ func (p performer) http(ctx context.Context, get *HTTPGet) result {
 	if err != nil {
 		return failed("%v", err)
 	}
-	transport := &http.Transport{
-		DialContext: p.dial, DisableKeepAlives: true, DisableCompression: true, ForceAttemptHTTP2: true,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the kubelet does not look at it either
-	}
-	client := &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
-		// To another host the kubelet does not go: that it was told to is good enough.
-		if next.URL.Hostname() != via[0].URL.Hostname() {
-			return http.ErrUseLastResponse
-		}
-		if len(via) >= maxRedirects {
-			return errors.New("stopped after 10 redirects")
-		}
-		return nil
-	}}
-	response, err := client.Do(request)
+	transport := p.transport()
+	transport.ForceAttemptHTTP2 = true
+	response, err := client(transport).Do(request)
 	if err != nil {
 		return failed("%v", err)
 	}
@@ -104,6 +92,50 @@ func (p performer) http(ctx context.Context, get *HTTPGet) result {
 	}
 	// The kubelet tells people the status, so it gets the application's.
 	return result{response.StatusCode, fmt.Sprintf("%s answers %s", request.URL, response.Status)}
+}
+
+// hook tells a container of its begin or its end. Nobody looks at what it answers.
+func (p performer) hook(ctx context.Context, get *HTTPGet) error {
+	request, err := p.request(ctx, get)
+	if err != nil {
+		return err
+	}
+	c := client(p.transport())
+	response, err := c.Do(request)
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		// There were applications that relied on it, from when the kubelet did not look at the scheme of hooks.
+		request = request.Clone(ctx)
+		request.URL.Scheme = "http"
+		request.Header.Del("Authorization")
+		response, err = c.Do(request)
+	}
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	// The application may notice that nobody reads, and what it has done is done.
+	_, _ = io.CopyN(io.Discard, response.Body, 10<<10)
+	return nil
+}
+
+func (p performer) transport() *http.Transport {
+	return &http.Transport{
+		DialContext: p.dial, DisableKeepAlives: true, DisableCompression: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the kubelet does not look at it either
+	}
+}
+
+func client(transport *http.Transport) *http.Client {
+	return &http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
+		// To another host the kubelet does not go: that it was told to is good enough.
+		if next.URL.Hostname() != via[0].URL.Hostname() {
+			return http.ErrUseLastResponse
+		}
+		if len(via) >= maxRedirects {
+			return errors.New("stopped after 10 redirects")
+		}
+		return nil
+	}}
 }
 
 // request has the headers that the kubelet would send. An empty User-Agent or Accept is none.

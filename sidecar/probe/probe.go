@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
 
 // Probe is what a probe asks, in the form that the Kubernetes API gives it (core/v1 Probe), with numbers for ports. One of
-// the three handlers is set.
+// the three handlers is set. A hook is an HTTPGet without a timeout.
 type Probe struct {
 	HTTPGet        *HTTPGet   `json:"httpGet"`
 	TCPSocket      *TCPSocket `json:"tcpSocket"`
@@ -17,7 +18,7 @@ type Probe struct {
 	TimeoutSeconds int        `json:"timeoutSeconds"` // 0: 1
 }
 
-// HTTPGet succeeds with an answer from 200 to 399.
+// HTTPGet succeeds with an answer from 200 to 399; as a hook, with any.
 type HTTPGet struct {
 	Path        string   `json:"path"` // with the query
 	Port        uint16   `json:"port"`
@@ -42,7 +43,19 @@ type GRPC struct {
 	Service string `json:"service"`
 }
 
-// Parse reads the probes of a pod, a JSON object of CONTAINER/KIND to probe. No text is no probe.
+// Hooks of a container, beside the kinds of probes.
+const (
+	PostStart = "postStart"
+	PreStop   = "preStop"
+)
+
+// isHook tells hooks from probes by what they are called.
+func isHook(name string) bool {
+	_, kind, _ := strings.Cut(name, "/")
+	return kind == PostStart || kind == PreStop
+}
+
+// Parse reads the probes and hooks of a pod, a JSON object of CONTAINER/KIND to probe. No text is no probe.
 func Parse(text string) (map[string]Probe, error) {
 	if text == "" {
 		return nil, nil
@@ -61,8 +74,11 @@ func Parse(text string) (map[string]Probe, error) {
 
 func (p Probe) check(name string) error {
 	container, kind, _ := strings.Cut(name, "/")
-	if container == "" || kind != "liveness" && kind != "readiness" && kind != "startup" {
-		return fmt.Errorf("want CONTAINER/ and liveness, readiness or startup as its name")
+	if container == "" || !slices.Contains([]string{"liveness", "readiness", "startup", PostStart, PreStop}, kind) {
+		return fmt.Errorf("want CONTAINER/ and liveness, readiness, startup, %s or %s as its name", PostStart, PreStop)
+	}
+	if isHook(name) && (p.TCPSocket != nil || p.GRPC != nil) {
+		return fmt.Errorf("want httpGet: Kubernetes has no other hook that goes over the network")
 	}
 	var ports []uint16
 	if p.HTTPGet != nil {

@@ -244,11 +244,13 @@ func TestProbesAreReadAsTheKubernetesAPIWritesThem(t *testing.T) {
 		}}},
 		"a/readiness": {ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(81)}}},
 		"b/startup":   {ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 82, Service: new("s")}}},
+		"b/preStop":   {ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/z", Port: intstr.FromInt32(83)}}},
 	}))
 	want := map[string]Probe{
 		"a/liveness":  {TimeoutSeconds: 3, HTTPGet: &HTTPGet{"/x?y", 80, "HTTPS", []Header{{"A", "b"}}}},
 		"a/readiness": {TCPSocket: &TCPSocket{81}},
 		"b/startup":   {GRPC: &GRPC{82, "s"}},
+		"b/preStop":   {HTTPGet: &HTTPGet{Path: "/z", Port: 83}},
 	}
 	if diff := cmp.Diff(want, must(Parse(string(text)))); diff != "" {
 		t.Error(diff)
@@ -257,6 +259,7 @@ func TestProbesAreReadAsTheKubernetesAPIWritesThem(t *testing.T) {
 		`{`, `[]`, `{"a":{"tcpSocket":{"port":1}}}`, `{"a/other":{"tcpSocket":{"port":1}}}`, `{"a/liveness":{}}`,
 		`{"a/liveness":{"tcpSocket":{"port":0}}}`, `{"a/liveness":{"tcpSocket":{"port":"http"}}}`, `{"a/liveness":{"tcpSocket":{"port":70000}}}`,
 		`{"a/liveness":{"httpGet":{"port":1,"scheme":"ftp"}}}`, `{"a/liveness":{"tcpSocket":{"port":1},"grpc":{"port":1}}}`,
+		`{"a/preStop":{"tcpSocket":{"port":1}}}`, `{"a/postStart":{"grpc":{"port":1}}}`, `{"a/prestop":{"httpGet":{"port":1}}}`,
 	} {
 		if got, err := Parse(bad); err == nil {
 			t.Errorf("%s is taken for %v", bad, got)

@@ -102,10 +102,12 @@ func (s *Server) converse(ctx context.Context, c net.Conn) {
 	}
 	request, err := http.ReadRequest(bufio.NewReaderSize(io.LimitReader(c, 16<<10), 2<<10))
 	done()
-	if err != nil || request.Method != http.MethodGet {
+	if err != nil || request.Method != http.MethodGet || !s.knows(request) {
 		return
 	}
+	ctx, left := whileOpen(ctx, c)
 	answer, ok := s.handle(ctx, c.LocalAddr(), request)
+	left()
 	if !ok {
 		return
 	}
@@ -132,12 +134,41 @@ func (s *Server) wait(c net.Conn) (done func()) {
 	})
 }
 
-// handle gives the answer, unless there is none for who asks.
-func (s *Server) handle(ctx context.Context, at net.Addr, r *http.Request) (*http.Response, bool) {
-	prefix, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if subtle.ConstantTimeCompare([]byte(prefix), []byte(s.o.Prefix)) != 1 {
-		return nil, false
+// whileOpen gives a context that ends when who asked goes away, as a kubelet does that is started anew: what takes long is
+// not done for nobody. The function must be called when the answer is known.
+func whileOpen(ctx context.Context, c net.Conn) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		cancel()
 	}
+	go func() {
+		defer close(watched)
+		defer cancel()
+		// It says no more, so this ends with the connection, or below.
+		_, _ = io.Copy(io.Discard, c)
+	}()
+	return ctx, func() {
+		_ = c.SetReadDeadline(time.Unix(1, 0)) // fails on what is closed, which has ended the reading too
+		<-watched
+	}
+}
+
+// split gives the two parts of a request's path.
+func split(r *http.Request) (prefix, path string) {
+	prefix, path, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return prefix, path
+}
+
+// knows says whether who asks knows the prefix.
+func (s *Server) knows(r *http.Request) bool {
+	prefix, _ := split(r)
+	return subtle.ConstantTimeCompare([]byte(prefix), []byte(s.o.Prefix)) == 1
+}
+
+// handle gives the answer, unless there is none for what is asked.
+func (s *Server) handle(ctx context.Context, at net.Addr, r *http.Request) (*http.Response, bool) {
+	_, path := split(r)
 	if path == "readyz" {
 		ok, body := s.o.Ready(ctx)
 		if !ok {
@@ -155,7 +186,15 @@ func (s *Server) handle(ctx context.Context, at net.Addr, r *http.Request) (*htt
 	if err != nil {
 		return nil, false
 	}
-	got := performer{s.o.Sources, pod.Addr().Unmap(), r.UserAgent()}.perform(ctx, probe)
+	p := performer{s.o.Sources, pod.Addr().Unmap(), r.UserAgent()}
+	if isHook(name) {
+		if err := p.hook(ctx, probe.HTTPGet); err != nil {
+			s.o.Log.Warn().Str("hook", name).Err(err).Msg("a hook of the application fails")
+			return nil, false
+		}
+		return respond(http.StatusOK, "text/plain; charset=utf-8", nil), true
+	}
+	got := p.perform(ctx, probe)
 	s.hear(name, got)
 	return respond(got.status, "text/plain; charset=utf-8", []byte(got.reason+"\n")), true
 }

@@ -32,7 +32,7 @@ func injector(t testing.TB, client kubernetes.Interface) http.Handler {
 
 func sidecars(t testing.TB) *admission.Sidecars {
 	t.Helper()
-	s, err := admission.NewSidecars(patching.Options{Image: "example/heddle-proxy"}, nil)
+	s, err := admission.NewSidecars(patching.Options{Image: "example/heddle-proxy"})
 	if err != nil {
 		t.Fatal(err)
 	}

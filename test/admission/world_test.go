@@ -24,6 +24,7 @@ import (
 	"github.com/heddle-mesh/heddle/deploy"
 	"github.com/heddle-mesh/heddle/test/certs"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // api is shared by all tests. Webhook configurations hold for all of it, so no two tests run at once.
@@ -37,13 +38,7 @@ const patience = time.Minute
 // eventually waits for ok to hold, asking it again and again.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	wait.Until(t, patience, what, ok)
 }
 
 // hooks are webhooks on a listener of this process.

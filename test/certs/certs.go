@@ -8,7 +8,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 type CA struct {
 	t         testing.TB
 	authority *identity.Authority
+	trusted   atomic.Pointer[spiffebundle.Bundle]
 }
 
 // New makes a CA with a root of its own.
@@ -31,11 +34,25 @@ func New(t testing.TB) *CA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &CA{t, authority}
+	c := &CA{t: t, authority: authority}
+	c.Trust(c)
+	return c
+}
+
+// Trust says by which CAs' certificates the servers of this one know their peers from now on; at first its own.
+func (c *CA) Trust(all ...*CA) {
+	c.t.Helper()
+	trusted := spiffebundle.New(c.authority.TrustDomain())
+	for _, o := range all {
+		for _, root := range o.authority.Bundle().X509Authorities() {
+			trusted.AddX509Authority(root)
+		}
+	}
+	c.trusted.Store(trusted)
 }
 
 // Bundle is what verifiers must trust.
-func (c *CA) Bundle() (*spiffebundle.Bundle, error) { return c.authority.Bundle(), nil }
+func (c *CA) Bundle() (*spiffebundle.Bundle, error) { return c.trusted.Load(), nil }
 
 // ControlPlane is the identity of [CA.Server].
 func (c *CA) ControlPlane() spiffeid.ID { return c.id("heddle-system", "heddle") }
@@ -69,6 +86,35 @@ func (c *CA) Client(w identity.Workload) *tls.Config {
 			return err
 		},
 	}
+}
+
+// Careless is [CA.Client] with a certificate that was changed before it was signed, as no CA of ours would sign it.
+func (c *CA) Careless(w identity.Workload, change func(*x509.Certificate)) *tls.Config {
+	c.t.Helper()
+	client := c.Client(w)
+	own := &client.Certificates[0]
+	material, err := c.authority.Material()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	root, err := tls.X509KeyPair(material.Certificates, material.Key)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	template := *own.Leaf
+	template.ExtraExtensions = nil
+	for _, e := range template.Extensions { // ours; the others follow from the template's fields
+		if e.Id[0] == 2 && e.Id[1] == 25 {
+			template.ExtraExtensions = append(template.ExtraExtensions, e)
+		}
+	}
+	change(&template)
+	der, err := x509.CreateCertificate(rand.Reader, &template, root.Leaf, own.Leaf.PublicKey, root.PrivateKey)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	own.Certificate, own.Leaf = [][]byte{der}, nil // crypto/tls reads it when it is shown
+	return client
 }
 
 func (c *CA) certificate(r identity.Request) tls.Certificate {

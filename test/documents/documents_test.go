@@ -53,7 +53,10 @@ func TestCommandsInTheDocumentsWork(t *testing.T) {
 func check(t *testing.T, dir, makefile string, c command) {
 	t.Helper()
 	word, rest, _ := strings.Cut(c.text, " ")
+	_, inPod, inAPod := strings.Cut(c.text, " -- /heddle ")
 	switch {
+	case inAPod:
+		known(t, dir, command{c.file, "heddle " + inPod})
 	case word == "make":
 		if target := strings.Fields(rest)[0]; !regexp.MustCompile(`(?m)^` + target + `:`).MatchString(makefile) {
 			t.Errorf("%s: make has no target %s", c.file, target)

@@ -73,6 +73,21 @@ func TestPodSecurityRefusesWhatItsNamespaceForbids(t *testing.T) {
 	}
 }
 
+func TestAPodWhoseNamespaceForbidsRedirectionIsRefusedWithTheRemedy(t *testing.T) {
+	t.Parallel()
+	env.mesh(t)
+	ns := env.namespace(t, "pod-security.kubernetes.io/enforce=baseline", "heddle.dev/inject=enabled")
+	out, err := ns.try("apply", "-f", "testdata/ubuntu.yaml")
+	for _, want := range []string{
+		"namespace " + ns.name + ` enforces the Pod Security Standard "baseline", which forbids NET_ADMIN`,
+		"kubectl label namespace " + ns.name + " pod-security.kubernetes.io/enforce=privileged --overwrite",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("applying the pod says %s, %v; want it refused with %q", out, err, want)
+		}
+	}
+}
+
 func TestEachProtocolPassesBetweenPods(t *testing.T) {
 	t.Parallel()
 	ns := env.namespace(t)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/heddle-mesh/heddle/test/images"
 )
 
 // controlPlane is the namespace of Heddle itself, which no test removes.
@@ -15,23 +17,51 @@ func controlPlane(t *testing.T) *namespace { return &namespace{t, "heddle-system
 func TestNoRequestFailsWhileTheControlPlaneIsReplaced(t *testing.T) {
 	env.mesh(t)
 	ns := env.namespace(t, "heddle.dev/inject=enabled")
-	system, shell := controlPlane(t), newShell(t, repository(t))
+	system := controlPlane(t)
 	f := ns.traffic()
 
 	system.kubectl("rollout", "restart", "deployment/heddle", "deployment/heddle-signer")
 	ns.restart("server") // needs the webhook, and certificates, meanwhile
 	system.rolledOut("heddle", "heddle-signer")
-
-	upgrade := "heddle upgrade --set server.podAnnotations.e2e=%[1]s --set signer.podAnnotations.e2e=%[1]s | kubectl apply -f -"
-	if out, err := shell.run(t.Context(), fmt.Sprintf(upgrade, ns.name)); err != nil {
-		t.Fatalf("upgrade: %v\n%s", err, out)
-	}
 	ns.restart("client")
+	f.end(5_000)
+}
+
+// TestNoRequestFailsWhileTheMeshIsUpgradedAndGoesBack: to another version with other values, first the control plane and then
+// the sidecars, and back, where sidecars are for a while of a later version than the control plane.
+func TestNoRequestFailsWhileTheMeshIsUpgradedAndGoesBack(t *testing.T) {
+	env.mesh(t)
+	ns := env.namespace(t, "heddle.dev/inject=enabled")
+	system, root := controlPlane(t), repository(t)
+	system.keepInstallation()
+	old, next := person{newShell(t, root), t}, person{newShellOf(t, root, images.NextVersion), t}
+	f := ns.traffic()
+
+	next.must(fmt.Sprintf("heddle upgrade --version next --set server.podAnnotations.e2e=%s --set shutdown.sleepSeconds=6 --set proxy.concurrency=1 | kubectl apply -f -", ns.name))
 	system.rolledOut("heddle", "heddle-signer")
-	if got := system.kubectl("get", "deployment", "heddle", "-o", "jsonpath={.spec.template.metadata.annotations.e2e}"); got != ns.name {
-		t.Errorf("after the upgrade the template's annotation is %q, want %q", got, ns.name)
+	got := system.kubectl("get", "deployment", "heddle", "-o", "jsonpath={.spec.template.spec.containers[0].image} {.spec.template.metadata.annotations.e2e}")
+	if want := images.HeddleNext + " " + ns.name; got != want {
+		t.Errorf("after the upgrade the control plane is %q, want %q", got, want)
 	}
+	proxies := "heddle check --proxy --wait 1m -n " + ns.name
+	old.prints(proxies, "‼ control plane and cli versions match", images.NextVersion+" and this heddle is "+images.Version)
+	behind := "has a sidecar of " + images.Version + ", and the control plane is " + images.NextVersion
+	next.prints(proxies, "√ control plane and cli versions match", "√ data plane proxies have their configuration",
+		"‼ data plane proxies are of the control plane's version", behind, "Status check results are ‼")
 	ns.restart("server")
+	ns.restart("client")
+	next.prints(proxies, "√ data plane proxies are of the control plane's version", "Status check results are √")
+	for _, image := range strings.Fields(ns.kubectl("get", "pods", "-o", `jsonpath={.items[*].spec.initContainers[?(@.name=="heddle-proxy")].image}`)) {
+		if image != images.ProxyNext {
+			t.Errorf("a sidecar that was made after the upgrade is %s, want %s", image, images.ProxyNext)
+		}
+	}
+
+	old.must("heddle upgrade --version test --set proxy.concurrency=2 | kubectl apply -f -")
+	system.rolledOut("heddle", "heddle-signer")
+	old.prints(proxies, "√ data plane proxies have their configuration", "has a sidecar of "+images.NextVersion, "Status check results are ‼")
+	ns.restart("server")
+	old.prints(proxies, "√ control plane and cli versions match", "√ data plane proxies have their configuration")
 	f.end(5_000)
 }
 

@@ -31,7 +31,7 @@ func TestTheMeshCostsAPodLittle(t *testing.T) {
 	}
 	added := median(with) - median(without)
 	t.Logf("start-up of %d pods each, p50: %v without, %v with the mesh, %v added", pods, median(without), median(with), added)
-	if added > 15*time.Second {
+	if added > 5*time.Second {
 		t.Errorf("the mesh adds %v to the start of a pod", added)
 	}
 }

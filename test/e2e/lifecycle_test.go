@@ -12,8 +12,8 @@ import (
 )
 
 func TestJobsFinishInTheMesh(t *testing.T) {
-	env.mesh(t)
 	t.Parallel()
+	env.mesh(t)
 	ns := env.namespace(t, "heddle.dev/inject=enabled")
 	ns.apply("testdata/meshed-server.yaml")
 	ns.wait("pod/server", "condition=Ready")
@@ -42,8 +42,8 @@ func (n *namespace) callsOf(job string, containers ...string) {
 }
 
 func TestTrafficHealsAfterEnvoyCrashes(t *testing.T) {
-	env.mesh(t)
 	t.Parallel()
+	env.mesh(t)
 	ns := env.namespace(t, "heddle.dev/inject=enabled")
 	ns.apply("testdata/protocols.yaml")
 	ns.wait("pod/servers", "condition=Ready")

@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -19,8 +22,8 @@ import (
 // installed is the mesh that tests share. The first walk takes it away, so whoever needs it asks each time.
 type installed struct {
 	mu   sync.Mutex
-	bin  string // folder with heddle and kubectl in it; empty: not made yet
-	ours bool   // the tests have installed it into a cluster that stays
+	made map[string]bool // folders with heddle and kubectl in them, by heddle's version
+	ours bool            // the tests have installed it into a cluster that stays
 }
 
 // mesh sees to it that Heddle is installed and works. It stays for the tests to come. A test that runs in parallel says so
@@ -31,16 +34,12 @@ func (e *environment) mesh(t *testing.T) {
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
-	_, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), "heddle", metav1.GetOptions{})
-	if err == nil {
+	if e.found(t) {
 		return
-	}
-	if !apierrors.IsNotFound(err) {
-		t.Fatalf("look whether the mesh is installed: %v", err)
 	}
 	e.installed.ours = true
 	for _, command := range []string{
-		"heddle install --version test | kubectl apply -f -",
+		"heddle install --version " + testVersion + " | kubectl apply -f -",
 		"heddle check --wait 3m",
 	} {
 		if out, err := shell.run(t.Context(), command); err != nil {
@@ -49,13 +48,34 @@ func (e *environment) mesh(t *testing.T) {
 	}
 }
 
+// found says whether there is a mesh that tests may change and remove: one of the images that they make. Any other is
+// somebody's.
+func (e *environment) found(t *testing.T) bool {
+	t.Helper()
+	const name = "heddle"
+	d, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false
+	}
+	if err != nil {
+		t.Fatalf("look whether the mesh is installed: %v", err)
+	}
+	if image := d.Spec.Template.Spec.Containers[0].Image; !slices.Contains([]string{images.Heddle, images.HeddleNext}, image) {
+		t.Fatalf("there is a mesh of image %s in namespace heddle-system, which these tests would change and remove: give them another cluster", image)
+	}
+	return true
+}
+
+// testVersion is the tag of the images that tests make.
+const testVersion = "test"
+
 // noMesh takes away what mesh has installed, for a test that begins without.
 func (e *environment) noMesh(t *testing.T) {
 	t.Helper()
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
-	if !e.installed.ours {
+	if !e.found(t) {
 		return
 	}
 	if out, err := shell.run(t.Context(), removal); err != nil {
@@ -66,41 +86,49 @@ func (e *environment) noMesh(t *testing.T) {
 
 const removal = "heddle uninstall | kubectl delete --ignore-not-found -f -"
 
-// programs gives a folder with heddle and kubectl in it.
-func (e *environment) programs(t *testing.T) string {
+// programs gives a folder with kubectl in it, and heddle as it is in the images of a version. It is in the repository's bin,
+// so that a run that is broken off leaves nothing elsewhere.
+func (e *environment) programs(t *testing.T, version string) string {
 	t.Helper()
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
-	if e.installed.bin != "" {
-		return e.installed.bin
+	bin := filepath.Join(repository(t), "bin", "e2e", version)
+	if e.installed.made[version] {
+		return bin
 	}
-	heddle, err := images.Program(t.Context(), "cmd/heddle")
+	heddle, err := images.Program(t.Context(), "cmd/heddle", version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := os.MkdirTemp("", "heddle-e2e-")
-	if err != nil {
+	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{"heddle": heddle, "kubectl": e.kubectl} {
-		if err := os.Symlink(path, filepath.Join(bin, name)); err != nil {
+		link := filepath.Join(bin, name)
+		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, link); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e.installed.bin = bin
+	if e.installed.made == nil {
+		e.installed.made = map[string]bool{}
+	}
+	e.installed.made[version] = true
 	return bin
 }
 
-// leave removes what mesh and programs have made, except the mesh in a cluster that is removed anyway.
+// leave removes the mesh that tests have installed into a cluster that stays.
 func (e *environment) leave() error {
-	if e.installed.bin == "" {
-		return nil
-	}
-	defer os.RemoveAll(e.installed.bin)
 	if !e.installed.ours || os.Getenv("KUBECONFIG") == "" {
 		return nil
 	}
-	shell := &shell{env: shellEnvironment(e.installed.bin)}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return err
+	}
+	shell := &shell{env: shellEnvironment(filepath.Join(root, "bin", "e2e", images.Version))}
 	if out, err := shell.run(context.Background(), removal); err != nil {
 		return fmt.Errorf("%s: %w\n%s", removal, err, out)
 	}

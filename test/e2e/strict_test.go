@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -21,7 +22,7 @@ func TestAStrictNamespaceTakesNoPlainTextAndItsProbesPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.applyText(string(text))
-	for _, pod := range []string{"server", "client", "plain"} {
+	for _, pod := range []string{"server", "client", "plain", "hooked"} {
 		ns.wait("pod/"+pod, "condition=Ready")
 	}
 	ns.eventually(func() error { return ns.askAs(ns.identity(), "client", "http://server") })
@@ -52,6 +53,27 @@ func TestAStrictNamespaceTakesNoPlainTextAndItsProbesPass(t *testing.T) {
 		}
 	}
 	ns.probed()
+	ns.hooked()
+}
+
+// hooked wants the hooks of a pod to have been run: a container whose postStart fails is started anew, and a preStop that
+// fails is an event.
+func (n *namespace) hooked() {
+	n.t.Helper()
+	pod, err := env.client.CoreV1().Pods(n.name).Get(n.t.Context(), "hooked", metav1.GetOptions{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, c := range pod.Status.ContainerStatuses {
+		if c.RestartCount > 0 {
+			n.t.Errorf("container %s was started %d times; its hook is refused", c.Name, c.RestartCount+1)
+		}
+	}
+	n.kubectl("delete", "pod", "hooked") // waits for it
+	events := n.kubectl("get", "events", "--field-selector=involvedObject.name=hooked", "-o", "jsonpath={range .items[*]}{.reason} {end}")
+	if !strings.Contains(events, "Killing") || strings.Contains(events, "FailedPostStartHook") || strings.Contains(events, "FailedPreStopHook") {
+		n.t.Errorf("events of the pod with hooks: %s", events)
+	}
 }
 
 // probed wants no container to have been restarted by its probes, and the pod whose probe must fail not to be ready.
@@ -67,7 +89,10 @@ func (n *namespace) probed() {
 		}
 	}
 	n.eventually(func() error {
-		_, err := n.try("wait", "pod/sick", "--for=jsonpath={.status.phase}=Running", "--timeout=1s")
+		events, err := n.try("get", "events", "--field-selector=involvedObject.name=sick,reason=Unhealthy", "-o", "name")
+		if err == nil && events == "" {
+			err = errors.New("no probe of the pod sick has failed yet")
+		}
 		return err
 	})
 	sick, err := env.client.CoreV1().Pods(n.name).Get(n.t.Context(), "sick", metav1.GetOptions{})

@@ -167,6 +167,16 @@ func (p person) try(command string) (string, error) {
 	return out, err
 }
 
+// must wants a command to succeed, and gives what it printed.
+func (p person) must(command string) string {
+	p.t.Helper()
+	out, err := p.try(command)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return out
+}
+
 // prints wants a command to succeed, with all of these in what it prints.
 func (p person) prints(command string, want ...string) {
 	p.t.Helper()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/test/console"
+	"github.com/heddle-mesh/heddle/test/images"
 )
 
 // TestTheFirstWalkGoesAsThePageSays types what docs/getting-started.md says, and wants to see what it shows.
@@ -46,7 +47,13 @@ type shell struct {
 
 func newShell(t *testing.T, root string) *shell {
 	t.Helper()
-	return &shell{t, root, shellEnvironment(env.programs(t))}
+	return newShellOf(t, root, images.Version)
+}
+
+// newShellOf gives one with heddle as another version.
+func newShellOf(t *testing.T, root, version string) *shell {
+	t.Helper()
+	return &shell{t, root, shellEnvironment(env.programs(t, version))}
 }
 
 // shellEnvironment is that of somebody with the programs of a folder and the tests' cluster.

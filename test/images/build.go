@@ -13,15 +13,39 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 )
 
-// Names of the images, in full, as pods give them. A tag that is not latest is never pulled if it is there.
+// Names of the images, in full, as pods give them: the two that Heddle ships are where the chart looks for them. A tag that is not latest is never pulled if it is there.
 const (
 	Pause   = "docker.io/library/heddle-pause:test"
-	Heddle  = "docker.io/library/heddle:test"
-	Proxy   = "docker.io/library/heddle-proxy:test"
+	Heddle  = "ghcr.io/heddle-mesh/heddle:test"
+	Proxy   = "ghcr.io/heddle-mesh/heddle-proxy:test"
 	TestApp = "docker.io/library/heddle-testapp:test"
 	Ubuntu  = "docker.io/library/ubuntu:test"
 	Redis   = "docker.io/library/redis:test"
+
+	// The same source as another version, for upgrades to.
+	HeddleNext = "ghcr.io/heddle-mesh/heddle:next"
+	ProxyNext  = "ghcr.io/heddle-mesh/heddle-proxy:next"
 )
+
+// All gives the names of all images.
+func All() []string {
+	return []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis, HeddleNext, ProxyNext}
+}
+
+// Full gives an image's name by the last part of it, heddle-proxy or heddle-proxy:next; without a tag it is that of most,
+// test. What is no image's is given back as it is.
+func Full(short string) string {
+	last := short
+	if !strings.Contains(last, ":") {
+		last += ":test"
+	}
+	for _, name := range All() {
+		if strings.HasSuffix(name, "/"+last) {
+			return name
+		}
+	}
+	return short
+}
 
 // ProxyUser is the one that traffic of the sidecar is known by.
 const ProxyUser = "1337:1337"
@@ -31,8 +55,11 @@ const (
 	envoyPath  = "/usr/local/bin/envoy"
 )
 
-// Version is what programs in the images say that they are.
-const Version = "v0.0.0-test"
+// What programs in the images say that they are: in those that are tagged test, and in those that are tagged next.
+const (
+	Version     = "v0.0.0-test"
+	NextVersion = "v0.0.1-test"
+)
 
 // Options say which images are made, and where.
 type Options struct {
@@ -62,14 +89,14 @@ func Build(ctx context.Context, o Options) ([]string, error) {
 	return paths, nil
 }
 
-// Program compiles a program of this repository as it is in the images, and gives its path. The package is given as in
-// cmd/heddle.
-func Program(ctx context.Context, pkg string) (string, error) {
+// Program compiles a program of this repository as it is in the images of a version, and gives its path. The package is
+// given as in cmd/heddle.
+func Program(ctx context.Context, pkg, version string) (string, error) {
 	b, err := newBuilder(Options{})
 	if err != nil {
 		return "", err
 	}
-	return b.compile(ctx, pkg)
+	return b.compile(ctx, pkg, version)
 }
 
 type builder struct {
@@ -86,7 +113,7 @@ func newBuilder(o Options) (*builder, error) {
 	}
 	b := &builder{names: o.Names, root: root, cache: o.Cache, progress: o.Progress}
 	if len(b.names) == 0 {
-		b.names = []string{Pause, Heddle, Proxy, TestApp, Ubuntu, Redis}
+		b.names = All()
 	}
 	if b.progress == nil {
 		b.progress = io.Discard
@@ -123,7 +150,7 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 	switch name {
 	case Pause:
 		return b.static(ctx, name, "test/testapp/pause")
-	case Heddle:
+	case Heddle, HeddleNext:
 		image, err := b.static(ctx, name, "cmd/heddle")
 		image.User = heddleUser
 		return image, err
@@ -133,11 +160,11 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 			return image, err
 		}
 		// An application with an identity of its own is run by its command, /spiffe-app.
-		program, err := b.compile(ctx, "examples/spiffe-app")
+		program, err := b.compile(ctx, "examples/spiffe-app", Version)
 		image.Layers = append(image.Layers, Layer{{Path: "/spiffe-app", Source: program}})
 		return image, err
-	case Proxy:
-		return b.proxy(ctx)
+	case Proxy, ProxyNext:
+		return b.proxy(ctx, name)
 	case Ubuntu:
 		return b.debian(ctx, name, "bash", "coreutils", "grep", "sed", "procps", "curl", "iproute2")
 	case Redis:
@@ -150,7 +177,7 @@ func (b *builder) image(ctx context.Context, name string) (Image, error) {
 
 // static gives an image of one program without libraries.
 func (b *builder) static(ctx context.Context, name, pkg string) (Image, error) {
-	program, err := b.compile(ctx, pkg)
+	program, err := b.compile(ctx, pkg, versionOf(name))
 	if err != nil {
 		return Image{}, err
 	}
@@ -165,7 +192,7 @@ func (b *builder) static(ctx context.Context, name, pkg string) (Image, error) {
 func base() Layer { return Layer{{Path: "/tmp", Mode: 0o777 | os.ModeSticky}} }
 
 // proxy gives the image of a sidecar: Envoy with the libraries that it is linked with, and the agent.
-func (b *builder) proxy(ctx context.Context) (Image, error) {
+func (b *builder) proxy(ctx context.Context, name string) (Image, error) {
 	found, err := envoy.Find(ctx, envoy.FindOptions{Progress: b.progress})
 	if err != nil {
 		return Image{}, err
@@ -174,12 +201,12 @@ func (b *builder) proxy(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	agent, err := b.compile(ctx, "cmd/heddle-sidecar")
+	agent, err := b.compile(ctx, "cmd/heddle-sidecar", versionOf(name))
 	if err != nil {
 		return Image{}, err
 	}
 	return Image{
-		Name: Proxy, Entrypoint: []string{"/heddle-sidecar"}, User: ProxyUser,
+		Name: name, Entrypoint: []string{"/heddle-sidecar"}, User: ProxyUser,
 		Layers: []Layer{
 			append(base(), libraries...),
 			{{Path: envoyPath, Source: found}},
@@ -210,10 +237,18 @@ func libraries(ctx context.Context, program string) (Layer, error) {
 	return layer, nil
 }
 
-// compile builds a program of this repository that needs no library. The bytes depend on its source alone.
-func (b *builder) compile(ctx context.Context, pkg string) (string, error) {
-	out := filepath.Join(b.root, "bin", "image", filepath.Base(pkg))
-	const stamp = "-s -w -X github.com/heddle-mesh/heddle/buildinfo.version=" + Version
+// versionOf is what programs in an image say that they are.
+func versionOf(image string) string {
+	if strings.HasSuffix(image, ":next") {
+		return NextVersion
+	}
+	return Version
+}
+
+// compile builds a program of this repository that needs no library. The bytes depend on its source and version alone.
+func (b *builder) compile(ctx context.Context, pkg, version string) (string, error) {
+	out := filepath.Join(b.root, "bin", "image", version, filepath.Base(pkg))
+	stamp := "-s -w -X github.com/heddle-mesh/heddle/buildinfo.version=" + version
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", stamp, "-o", out, "./"+pkg)
 	cmd.Dir = b.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")

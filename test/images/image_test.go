@@ -139,6 +139,25 @@ func TestAnUnknownImageIsRefused(t *testing.T) {
 	}
 }
 
+func TestTheImagesOfTheMeshAreWhereTheChartLooksForThem(t *testing.T) {
+	values, err := os.ReadFile("../../deploy/heddle/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for short, name := range map[string]string{"heddle": Heddle, "heddle-proxy": Proxy} {
+		registry, ok := strings.CutSuffix(name, "/"+short+":test")
+		if !ok || !strings.Contains(string(values), "\n  registry: "+registry+"\n") {
+			t.Errorf("the chart's default is not the registry of %s", name)
+		}
+		if got := Full(short); got != name {
+			t.Errorf("%s is %s, not %s", short, got, name)
+		}
+	}
+	if got := Full("nginx"); got != "nginx" {
+		t.Errorf("nginx is %s", got)
+	}
+}
+
 func TestProgramsThatMakeBuildsAreOfTheVersionOfTheImages(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {

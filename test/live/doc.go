@@ -16,7 +16,7 @@
 //	identity_test.go  what a pod proves who it is with, and how it comes by that
 //	plane_test.go     the control plane, in this process or in one that can be killed, and record_test.go what it tells
 //	replica_test.go   what it would give to a sidecar that has nothing
-//	load_test.go      the traffic, and endless_test.go one answer that never ends
+//	load_test.go      the traffic, and endless_test.go one answer that never ends; outages_live_test.go has that of package traffic
 //	wire_live_test.go what is on the wire between two sidecars, read by a relay and by a TLS client of the test
 //	*_live_test.go    the other tests, by what happens to the mesh
 //	latency_test.go   how long a write takes to reach traffic, for make bench

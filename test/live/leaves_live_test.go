@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // startWithLeaves gives a world whose certificates live so long.
@@ -16,24 +17,6 @@ func startWithLeaves(t testing.TB, leaf time.Duration) *world {
 		w.Leaf = leaf
 		return w.serve()
 	})
-}
-
-// Not parallel to any other test: all use this API server. Leaves of a minute are renewed after 24 to 36 s, so that
-// the API server is away when they should be: it is it that reviews the tokens.
-func TestNoRequestFailsThoughTheAPIServerIsAwayWhenLeavesAreDue(t *testing.T) {
-	w := startWithLeaves(t, time.Minute)
-	one := w.pod("catalog-1")
-	catalog := w.service("catalog")
-	w.slice("catalog", ready(one))
-	load := w.load(catalog)
-	load.next(10 * rate)
-
-	api.Kill(t)
-	load.next(20 * rate)
-	api.Resume(t)
-
-	load.next(rate)
-	load.finish()
 }
 
 func TestAMeshWhoseLeavesHaveExpiredHealsByItselfWhenTheControlPlaneReturns(t *testing.T) {
@@ -84,8 +67,8 @@ func TestASidecarRestartedAfterARootRotationBeginsWithTheBundleOfNow(t *testing.
 	}
 	// Each of its three phases may take as long as a leaf lives, and then up to three rounds of the keeper, of 5 s.
 	phase := w.Leaf + w.Skew + 15*time.Second
-	inTime(t, phase+patience, "another root signs", func() bool { return keeper.Progress().Signer != old })
-	inTime(t, 2*phase+patience, "the rotation has ended", func() bool {
+	wait.Until(t, phase+patience, "another root signs", func() bool { return keeper.Progress().Signer != old })
+	wait.Until(t, 2*phase+patience, "the rotation has ended", func() bool {
 		p := keeper.Progress()
 		return p.Phase == identity.Steady && len(p.Authority) == 1
 	})

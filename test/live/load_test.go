@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // answer is what became of one request.
@@ -132,7 +134,7 @@ func (w *world) load(service netip.Addr) *load {
 	w.t.Helper()
 	w.answers(service)
 	l := &load{t: w.t, long: w.endless(service)}
-	l.stop = background(w.t, "load", func(ctx context.Context) error {
+	l.stop = wait.Background(w.t, "load", func(ctx context.Context) error {
 		due := make(chan struct{})
 		var running sync.WaitGroup
 		for i := range workers {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // api is shared by all tests, each of which has a namespace of its own.
@@ -24,17 +25,5 @@ const patience = 30 * time.Second
 // eventually waits for ok to hold, asking it again and again.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	inTime(t, patience, what, ok)
-}
-
-// inTime is for what takes its time by design.
-func inTime(t testing.TB, limit time.Duration, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(limit); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", limit, what)
-		}
-	}
+	wait.Until(t, patience, what, ok)
 }

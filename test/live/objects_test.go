@@ -21,6 +21,10 @@ func (w *world) createPod(name string, at netip.Addr, labels ...string) {
 			Name: "app", Image: "example/app", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: appPort}},
 		}}},
 	}
+	if w.tcp {
+		c := &o.Spec.Containers[0]
+		c.Ports = append(c.Ports, corev1.ContainerPort{Name: "tcp", ContainerPort: appPortTCP})
+	}
 	for _, l := range labels {
 		key, value, _ := strings.Cut(l, "=")
 		o.Labels[key] = value
@@ -108,12 +112,16 @@ func (w *world) slice(service string, endpoints []endpoint) {
 
 func (w *world) sliceNamed(name, service, port string, endpoints []endpoint) {
 	w.t.Helper()
+	number := int32(appPort)
+	if port == "tcp" {
+		number = appPortTCP
+	}
 	o := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: service},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: &port, Port: new(int32(appPort)), Protocol: new(corev1.ProtocolTCP)}},
+		Ports:       []discoveryv1.EndpointPort{{Name: &port, Port: &number, Protocol: new(corev1.ProtocolTCP)}},
 	}
 	for _, e := range endpoints {
 		o.Endpoints = append(o.Endpoints, discoveryv1.Endpoint{

@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +27,7 @@ import (
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/wait"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
@@ -220,8 +220,8 @@ func (w *world) serveWith(s setting, o controlplane.Options) *plane {
 		w.t.Fatal(err)
 	}
 	p.signer = control.Signer
-	stop := background(w.t, "control plane", control.Run)
-	p.stop = lastly(w.t, func() {
+	stop := wait.Background(w.t, "control plane", control.Run)
+	p.stop = wait.Lastly(w.t, func() {
 		w.scan.LookAtMetrics(p.registry)
 		stop()
 	})
@@ -243,28 +243,6 @@ func (w *world) metric(name, label string) float64 {
 		}
 	}
 	return 0
-}
-
-// lastly gives what is done once, at the test's end if not before.
-func lastly(t testing.TB, f func()) func() {
-	once := sync.OnceFunc(f)
-	t.Cleanup(once)
-	return once
-}
-
-// background runs f until the function that it gives is called, or the test ends.
-func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // childVariable holds the setting of a control plane that is a process of its own: this test binary, run again.

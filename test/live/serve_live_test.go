@@ -16,6 +16,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // shop is a mesh of two pods, as a person would write it for heddle serve --manifests.
@@ -56,6 +57,7 @@ data:
 func TestHeddleServeKilledUnderLoadComesBackUnnoticed(t *testing.T) {
 	t.Parallel() // it mostly waits
 	w := &world{t: t, scan: secrets.New(t), setting: setting{Namespace: "shop", Network: loopback.Reserve(t)}}
+	w.apps = w.app
 	dir := w.directory()
 	socket := filepath.Join(dir, "operator.sock")
 	w.papers = w.joined(socket)
@@ -142,7 +144,7 @@ func TestHeddleServeOnAClusterServesWhatEveryReplicaServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	background(t, "second replica", replica.Run)
+	wait.Background(t, "second replica", replica.Run)
 	for name := range served {
 		if diff := cmp.Diff(served[name], w.versions(second, &pod{name: name})); diff != "" {
 			t.Errorf("versions for %s (-heddle serve +replica):\n%s", name, diff)
@@ -181,7 +183,7 @@ func (w *world) serveCluster(log *transcript) {
 func buildHeddle(t testing.TB, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "heddle")
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
 	if err != nil {
 		t.Fatalf("build heddle: %v\n%s", err, out)
 	}

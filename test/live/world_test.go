@@ -19,6 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // world is a namespace of the API server, with pods that really run and a control plane that watches it.
@@ -35,6 +36,9 @@ type world struct {
 	papers func(pod string) papers // gives what a pod's agent starts with
 	// accounts are those of pods, by name, which must be there; a pod that is not in it has the account default.
 	accounts map[string]string
+	// apps runs the application of a pod; see [world.app].
+	apps func(pod string, at netip.Addr) (stop func())
+	tcp  bool // applications have a port for TCP as well
 }
 
 // start gives a world with a control plane in this process, and the pod web.
@@ -65,7 +69,7 @@ func prepare(t testing.TB) *world {
 			Kubeconfig: api.Kubeconfig(t), Namespace: api.Namespace(t), System: api.Namespace(t), Network: loopback.Reserve(t),
 		},
 	}
-	w.papers = w.mounted
+	w.papers, w.apps = w.mounted, w.app
 	return w
 }
 
@@ -119,7 +123,7 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	w.t.Helper()
 	at := w.loopback(address).As4()
 	capture := bootstrap.Capture{Bind: loopback.Reserve(w.t), App: netip.AddrFrom4([4]byte{at[0], at[1], 255, at[3]})}
-	stopApp := w.app(name, capture.App)
+	stopApp := w.apps(name, capture.App)
 	p := &pod{name: name, address: address, capture: capture}
 	log, own := newTranscript(w.t, w.scan, "sidecar of "+name), w.papers(name)
 	p.Proxy = envoy.New(envoy.Options{
@@ -134,8 +138,8 @@ func (w *world) run(name string, address netip.Addr) *pod {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	stopSidecar := background(w.t, "sidecar of "+name, agent.Run)
-	p.stop = lastly(w.t, func() {
+	stopSidecar := wait.Background(w.t, "sidecar of "+name, agent.Run)
+	p.stop = wait.Lastly(w.t, func() {
 		w.scan.LookAtEnvoy(name, p)
 		stopSidecar()
 		stopApp()
@@ -152,7 +156,7 @@ func (w *world) run(name string, address netip.Addr) *pod {
 // appPort is where applications listen.
 const appPort = 8080
 
-// app runs the application of a pod.
+// app runs the application of a pod, which speaks HTTP/1.1.
 func (w *world) app(name string, at netip.Addr) (stop func()) {
 	w.t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(at, appPort).String())
@@ -166,7 +170,7 @@ func (w *world) app(name string, at netip.Addr) (stop func()) {
 	})
 	answer.HandleFunc(endlessPath, speak)
 	s := &http.Server{Handler: answer}
-	return background(w.t, "application of "+name, func(ctx context.Context) error {
+	return wait.Background(w.t, "application of "+name, func(ctx context.Context) error {
 		context.AfterFunc(ctx, func() { _ = s.Close() }) // says what the connections said
 		if err := s.Serve(l); ctx.Err() == nil {
 			return err

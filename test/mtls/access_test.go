@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 )
 
 // guarded is a pod with the Service's port for HTTP, of which documents say who may call. Its application notes what
@@ -249,6 +250,12 @@ func TestNoRequestGetsPastADenialAndNoneBesideAnAllowance(t *testing.T) {
 	}
 	g.rule(allowances, "web", ask("GET", "/x"), http.StatusForbidden)
 	g.attack(t, "an allowance", allowed)
+	for account, want := range map[string]int{"web": 1, "": 0, "other": 0} {
+		g.sendHTTP2(t, account, request("/public/x"))
+		if got := g.arrived(); len(got) != want {
+			t.Errorf("of a request by HTTP/2 that web may make, made as %q, %d reached the application", account, len(got))
+		}
+	}
 	for _, target := range []string{"/public/x", "//public/x", "/pkg.Shop/Get"} {
 		if got := g.once(t, "web", ask("GET", target)); got != http.StatusOK {
 			t.Errorf("what is allowed, %s, is answered %d", target, got)
@@ -279,10 +286,12 @@ func (g *guarded) attack(t *testing.T, what string, may func(arrival) bool) {
 		}
 	}
 	for name, fields := range pseudoHeaders() {
-		g.sendHTTP2(t, fields)
-		for _, a := range g.arrived() {
-			if !may(a) {
-				t.Errorf("%s: HTTP/2 with %s reached the application as %+v", what, name, a)
+		for _, account := range []string{"web", ""} {
+			g.sendHTTP2(t, account, fields)
+			for _, a := range g.arrived() {
+				if !may(a) {
+					t.Errorf("%s: HTTP/2 with %s, as %q, reached the application as %+v", what, name, account, a)
+				}
 			}
 		}
 	}
@@ -328,6 +337,8 @@ func TestARefusalNamesItsRuleAndAnApplicationsOwnIsLeftAlone(t *testing.T) {
 		t.Errorf("the application's own refusal: %d, %q, %q", own.StatusCode, got, body)
 	}
 	g.rule(allowances, "web", ask("GET", "/x"), http.StatusForbidden)
+	wantRefusal(g.send(t, "web", ask("GET", "/x")), policy.UnmatchedCode([]policy.Place{{Namespace: "shop", ConfigMap: "access", Key: "access.yaml"}}))
+	g.rule("kind: Access\ndefault: deny\n", "web", ask("GET", "/public/x"), http.StatusForbidden)
 	wantRefusal(g.send(t, "web", ask("GET", "/x")), model.AccessDefault)
 }
 

@@ -8,14 +8,17 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
+func field(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
+
+// request asks for a path by HTTP/2, with more fields.
+func request(path string, more ...hpack.HeaderField) []hpack.HeaderField {
+	return append([]hpack.HeaderField{
+		field(":method", "GET"), field(":scheme", "http"), field(":authority", "catalog"), field(":path", path),
+	}, more...)
+}
+
 // pseudoHeaders are requests that no HTTP library would send.
 func pseudoHeaders() map[string][]hpack.HeaderField {
-	field := func(name, value string) hpack.HeaderField { return hpack.HeaderField{Name: name, Value: value} }
-	request := func(path string, more ...hpack.HeaderField) []hpack.HeaderField {
-		return append([]hpack.HeaderField{
-			field(":method", "GET"), field(":scheme", "http"), field(":authority", "catalog"), field(":path", path),
-		}, more...)
-	}
 	return map[string][]hpack.HeaderField{
 		"the path":             request("/admin"),
 		"two slashes":          request("//admin"),
@@ -44,10 +47,11 @@ func pseudoHeaders() map[string][]hpack.HeaderField {
 	}
 }
 
-// sendHTTP2 sends one request in plain text and waits until the sidecar has answered it or given the connection up.
-func (g *guarded) sendHTTP2(t *testing.T, fields []hpack.HeaderField) {
+// sendHTTP2 sends one request as an account, or in plain text, and waits until the sidecar has answered it or given the
+// connection up.
+func (g *guarded) sendHTTP2(t *testing.T, account string, fields []hpack.HeaderField) {
 	t.Helper()
-	c := g.connect(t, "", portHTTP)
+	c := g.connect(t, account, portHTTP)
 	defer c.Close()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)

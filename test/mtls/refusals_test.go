@@ -15,6 +15,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/test/relay"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 func TestAnotherAccountAtAnEndpointIsRefusedAndNothingIsSentInPlainText(t *testing.T) {
@@ -229,11 +230,5 @@ func TestAPermissivePortPassesAnApplicationsOwnTLSOn(t *testing.T) {
 // eventually asks again and again until something is so.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	wait.Until(t, patience, what, ok)
 }

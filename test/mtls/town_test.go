@@ -22,6 +22,7 @@ import (
 	"github.com/heddle-mesh/heddle/test/identities"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/transcript"
 	"github.com/heddle-mesh/heddle/translator"
 	"github.com/heddle-mesh/heddle/xds"
 )
@@ -64,6 +65,7 @@ type pod struct {
 	address netip.Addr // that the mesh knows
 	sidecar netip.Addr // where the sidecar really is
 	proxy   *envoy.Proxy
+	log     *transcript.Buffer
 }
 
 func newTown(t testing.TB) *town {
@@ -261,13 +263,15 @@ func (w *town) open(number byte, known *model.Pod, account string) *pod {
 	}
 	w.pods[p.key] = p
 	w.know(known)
+	log, said := w.scan.Transcript("the Envoy of " + p.key.Name)
+	p.log = said
 	p.proxy = envoy.New(envoy.Options{
 		Binary: w.binary,
 		Bootstrap: bootstrap.Options{
 			ID: p.key.String(), Server: w.door.Server, SDS: agent.Socket, Capture: bootstrap.Capture(p.capture),
 		},
 		Caller:      bootstrap.Caller{Namespace: "shop", Account: known.ServiceAccount},
-		Concurrency: 1, StopTimeout: time.Second, Log: w.scan.Log("the Envoy of " + p.key.Name),
+		Concurrency: 1, StopTimeout: time.Second, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -8,22 +8,8 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/controlplane"
+	"github.com/heddle-mesh/heddle/test/traffic"
 )
-
-func TestNoRequestFailsWhileTheControlPlaneIsAwayForTwentySeconds(t *testing.T) {
-	t.Parallel()
-	m := start(t, options{leaf: 2 * time.Minute})
-	load := m.web.load(t, full)
-	load.more(2 * time.Second)
-	m.stop()
-	load.more(20 * time.Second)
-	m.restart()
-	load.more(2 * time.Second)
-	load.finish()
-	for _, p := range []*pod{m.web, m.shop} {
-		p.wantSignedBy(t, m.keeper(), m.signer())
-	}
-}
 
 // TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText goes by the ports of catalog, which take plain
 // text as well: a sidecar that fell back to it would be answered.
@@ -37,7 +23,7 @@ func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	if err := exchange(raw, 1); err != nil {
+	if err := traffic.Exchange(raw, 1); err != nil {
 		t.Fatal(err)
 	}
 	before := m.shop.requests.Load()
@@ -47,19 +33,20 @@ func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *
 	if other := m.web.shown(t)[0].NotAfter; other.Before(expired) {
 		expired = other
 	}
-	c := httpClient(t2)
+	c := traffic.Client(traffic.HTTP2)
 	defer c.CloseIdleConnections()
 	answered := 0
 	for time.Now().Before(expired.Add(-time.Second)) {
-		if err := get(c, url); err != nil {
+		if err := traffic.Get(c, url); err != nil {
 			t.Fatalf("%v before the first leaf expires: %v", time.Until(expired), err)
 		}
 		answered++
 	}
-	// What is in use lasts as long as an HTTP connection may: its age, a tenth more, and 5 s of draining.
-	last := expired.Add(leaf).Add(controlplane.ConnectionAge(leaf)*11/10 + 5*time.Second)
+	// None can begin once a leaf has expired. What is in use then lasts as long as an HTTP connection may: its age, a tenth
+	// more, and 5 s of draining. Two seconds are for the machine: what is seen is seen later than it was.
+	last := expired.Add(controlplane.ConnectionAge(leaf)*11/10 + 5*time.Second + 2*time.Second)
 	eventually(t, "requests fail", func() bool {
-		err := get(c, url)
+		err := traffic.Get(c, url)
 		if err == nil {
 			answered++
 		}
@@ -75,15 +62,15 @@ func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *
 		t.Errorf("the last HTTP connection ended too late, after %v", last)
 	}
 	for n := range uint64(50) {
-		if err := get(httpClient(t1), url); err == nil || !strings.Contains(err.Error(), "503") {
+		if err := traffic.Get(traffic.Client(traffic.HTTP1), url); err == nil || !strings.Contains(err.Error(), "503") {
 			t.Errorf("a new connection: %v", err)
 		}
-		if err := exchange(raw, n); err != nil {
+		if err := traffic.Exchange(raw, n); err != nil {
 			t.Fatalf("the connection for TCP that was there before: %v", err)
 		}
 	}
 	if c, err := net.Dial("tcp", m.web.service(portTCP)); err == nil {
-		if err := exchange(c, 1); err == nil {
+		if err := traffic.Exchange(c, 1); err == nil {
 			t.Error("a new connection for TCP carries bytes")
 		}
 		_ = c.Close()
@@ -92,7 +79,7 @@ func TestWhereNoLeafCanBeRenewedConnectionsEndAndNothingFallsBackToPlainText(t *
 		t.Errorf("the application saw %d requests, and %d were answered", got, answered)
 	}
 	m.serve()
-	eventually(t, "all is well again", func() bool { return get(c, url) == nil })
+	eventually(t, "all is well again", func() bool { return traffic.Get(c, url) == nil })
 }
 
 // upstreams counts the HTTP connections from a pod's sidecar to catalog's.

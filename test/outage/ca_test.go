@@ -18,12 +18,14 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/identity/keep"
+	"github.com/heddle-mesh/heddle/test/traffic"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 func TestNothingIsSignedWithoutTheCAAndTrafficGoesOn(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: time.Minute})
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	ask := m.client(m.certificate(t, time.Hour))
 	file := filepath.Join(m.ca(), "ca.json")
 	good, err := os.ReadFile(file)
@@ -52,7 +54,7 @@ func TestNothingIsSignedWithoutTheCAAndTrafficGoesOn(t *testing.T) {
 		} else {
 			t.Logf("%s: %v", fault.code, err)
 		}
-		load.more(time.Second)
+		load.More(time.Second)
 
 		replace(t, file, good)
 		begin := time.Now()
@@ -66,7 +68,7 @@ func TestNothingIsSignedWithoutTheCAAndTrafficGoesOn(t *testing.T) {
 	if m.signer() != old {
 		t.Error("there is another CA")
 	}
-	load.finish()
+	load.Finish()
 }
 
 func TestANewRootIsMadeOnlyWhenToldTo(t *testing.T) {
@@ -82,20 +84,20 @@ func TestANewRootIsMadeOnlyWhenToldTo(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	for range 2 { // what runs, and what starts
 		eventually(t, "nothing is signed", func() bool {
 			m.keeper().Wake()
 			return keep.CodeOf(m.keeper().Ready()) == keep.Missing
 		})
-		load.more(time.Second)
+		load.More(time.Second)
 		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("there is a CA: %v", err)
 		}
 		m.stop()
 		m.serve()
 	}
-	load.finish()
+	load.Finish()
 
 	if err := m.keeper().Recover(ctx); err != nil {
 		t.Fatal(err)
@@ -111,7 +113,7 @@ func TestANewRootIsMadeOnlyWhenToldTo(t *testing.T) {
 		p.wantSignedBy(t, m.keeper(), m.signer())
 	}
 	eventually(t, "the pods reach each other", func() bool {
-		return get(httpClient(t1), "http://"+m.web.service(portHTTP)+"/") == nil
+		return traffic.Get(traffic.Client(traffic.HTTP1), "http://"+m.web.service(portHTTP)+"/") == nil
 	})
 }
 
@@ -152,7 +154,7 @@ func otherCA(t *testing.T) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := background(t, "another CA", k.Run)
+	stop := wait.Background(t, "another CA", k.Run)
 	eventually(t, "another CA is there", func() bool { return k.Ready() == nil })
 	stop()
 	text, err := os.ReadFile(filepath.Join(dir, "ca.json"))

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // patience is how long a test waits for what takes seconds. Only a test that fails waits as long.
@@ -115,7 +115,7 @@ func (m *town) serve() {
 	log, metrics := m.scan.Log("the control plane"), prometheus.NewRegistry()
 	mesh, err := local.New(local.Options{
 		Dir: m.dir, CA: m.ca(), Signer: m.at(2, 1).String() + ":9001", Sidecars: m.at(2, 1).String() + ":9002",
-		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: m.options.first,
+		Lifetime: m.options.leaf, Tokens: 2 * time.Second, Skew: skew, First: controlplane.FirstCA{Make: m.options.first},
 		Plane: controlplane.Options{
 			Source: kube.NewFolder(kube.FolderOptions{Dir: m.manifests(), Log: log}), Drain: time.Millisecond, Registry: metrics, Log: log,
 		},
@@ -125,8 +125,8 @@ func (m *town) serve() {
 		m.t.Fatal(err)
 	}
 	m.mesh.Store(mesh)
-	stop := background(m.t, "control plane", mesh.Run)
-	m.stop = lastly(m.t, func() {
+	stop := wait.Background(m.t, "control plane", mesh.Run)
+	m.stop = wait.Lastly(m.t, func() {
 		m.scan.LookAtMetrics(metrics)
 		stop()
 	})
@@ -162,8 +162,8 @@ func (m *town) open(p *pod) {
 		m.t.Fatal(err)
 	}
 	p.ready, p.admin = s.Ready, s.Get
-	stop := background(m.t, "sidecar of "+p.name, s.Run)
-	p.stop = lastly(m.t, func() {
+	stop := wait.Background(m.t, "sidecar of "+p.name, s.Run)
+	p.stop = wait.Lastly(m.t, func() {
 		m.scan.LookAtEnvoy(p.name, s)
 		stop()
 	})
@@ -254,33 +254,5 @@ endpoints:
 // eventually waits for ok to hold, asking it again and again.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
-// background runs f until the function that it gives is called, or the test ends.
-func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
-}
-
-// lastly gives what is done once, at the test's end if not before.
-func lastly(t testing.TB, f func()) func() {
-	once := sync.OnceFunc(f)
-	t.Cleanup(once)
-	return once
+	wait.Until(t, patience, what, ok)
 }

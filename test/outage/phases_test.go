@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/traffic"
 )
 
 // short is the life of leaves in tests that wait for their end.
@@ -24,20 +25,20 @@ const short = 10 * time.Second
 func TestARotationThatIsAbortedBeforeItSignsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: short})
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	old := m.signer()
 	m.rotate(nil)
 	m.reach(identity.Introducing)
 	m.abort()
 	m.reach(identity.Steady)
 	m.wantOnly(old)
-	load.finish()
+	load.Finish()
 }
 
 func TestARotationThatIsAbortedWhileItSignsGoesBackToTheOldRoot(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: short})
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	old := m.signer()
 	m.rotate(nil)
 	m.reach(identity.Signing)
@@ -48,13 +49,13 @@ func TestARotationThatIsAbortedWhileItSignsGoesBackToTheOldRoot(t *testing.T) {
 	eventually(t, "the old root signs again", func() bool { return m.signer() == old })
 	m.reach(identity.Steady)
 	m.wantOnly(old)
-	load.finish()
+	load.Finish()
 }
 
 func TestARotationEndsThoughTheControlPlaneDiesInEachPhase(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: 2 * short}) // of which a restart takes seconds on a busy machine
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	old := m.signer()
 	m.rotate(nil)
 	for _, phase := range []identity.Phase{identity.Introducing, identity.Signing, identity.Retiring} {
@@ -66,7 +67,7 @@ func TestARotationEndsThoughTheControlPlaneDiesInEachPhase(t *testing.T) {
 	}
 	m.rotated(old)
 	m.wantOnly(m.signer())
-	load.finish()
+	load.Finish()
 }
 
 func TestASidecarThatIsGoneHoldsUpARotationForTheLifeOfItsLeafAndNoLonger(t *testing.T) {
@@ -87,7 +88,7 @@ func TestASidecarThatIsGoneHoldsUpARotationForTheLifeOfItsLeafAndNoLonger(t *tes
 func TestTheBuiltInRootGivesWayToAnIntermediateOfAnOfflineRoot(t *testing.T) {
 	t.Parallel()
 	m := start(t, options{leaf: short})
-	load := m.web.load(t, some)
+	load := m.web.load(t, traffic.Some)
 	given, root := intermediate(t)
 	old := m.signer()
 	m.rotate(given)
@@ -101,7 +102,7 @@ func TestTheBuiltInRootGivesWayToAnIntermediateOfAnOfflineRoot(t *testing.T) {
 			t.Errorf("%s shows %d certificates, want its own and the intermediate", p.name, len(chain))
 		}
 	}
-	load.finish()
+	load.Finish()
 }
 
 // TestASidecarThatStartsFromABundleOfThePastWaitsForTheCurrentOne is about what to do with a file that was left behind.
@@ -134,7 +135,7 @@ func TestASidecarThatStartsFromABundleOfThePastWaitsForTheCurrentOne(t *testing.
 	replace(t, file, current)
 	m.web.wait(t)
 	m.web.wantSignedBy(t, m.keeper(), m.signer())
-	if err := get(httpClient(t1), "http://"+m.web.service(portHTTP)+"/"); err != nil {
+	if err := traffic.Get(traffic.Client(traffic.HTTP1), "http://"+m.web.service(portHTTP)+"/"); err != nil {
 		t.Error(err)
 	}
 }

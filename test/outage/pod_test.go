@@ -2,21 +2,16 @@ package outage
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/net/websocket"
-
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/test/loopback"
-	"github.com/heddle-mesh/heddle/test/relay"
+	"github.com/heddle-mesh/heddle/test/traffic"
 )
 
 // Ports of every pod, and of the Service catalog.
@@ -27,9 +22,6 @@ const (
 
 // serviceIP is catalog's.
 const serviceIP = "10.96.0.10"
-
-// hello is what applications answer.
-const hello = "hello"
 
 // pod is a pod whose application and sidecar run.
 type pod struct {
@@ -50,11 +42,7 @@ func (g ground) pod(t *testing.T, name string, number byte) *pod {
 		name: name, address: g.at(0, number),
 		capture: bootstrap.Capture{Bind: loopback.Reserve(t), App: g.at(1, number)},
 	}
-	p.serveHTTP(t, join(p.capture.App, portHTTP))
-	relay.Listen(t, join(p.capture.App, portTCP), func(c net.Conn) { // sends back what comes
-		defer c.Close()
-		_, _ = io.Copy(c, c)
-	})
+	traffic.Serve(t, traffic.Addresses{HTTP: join(p.capture.App, portHTTP), TCP: join(p.capture.App, portTCP)}, func() { p.requests.Add(1) })
 	return p
 }
 
@@ -84,46 +72,8 @@ func (p *pod) service(port int) string {
 
 func join(a netip.Addr, port int) string { return net.JoinHostPort(a.String(), strconv.Itoa(port)) }
 
-// serveHTTP runs an application that speaks HTTP/1.1 and HTTP/2.
-func (p *pod) serveHTTP(t *testing.T, at string) {
+// load begins what the pod's application sends to catalog, all of it through the pod's sidecar.
+func (p *pod) load(t *testing.T, rate int) *traffic.Load {
 	t.Helper()
-	l, err := net.Listen("tcp", at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		p.requests.Add(1)
-		_, _ = io.WriteString(w, hello)
-	})
-	mux.Handle("/chat", websocket.Server{Handler: func(c *websocket.Conn) { _, _ = io.Copy(c, c) }})
-	mux.HandleFunc("/stream", repeat)
-	server := &http.Server{Handler: mux, Protocols: &protocols}
-	stop := background(t, "application at "+at, func(context.Context) error {
-		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			return err
-		}
-		return nil
-	})
-	t.Cleanup(func() {
-		_ = server.Close() // says what the connections said
-		stop()
-	})
-}
-
-// repeat sends back what comes, while it comes.
-func repeat(w http.ResponseWriter, r *http.Request) {
-	flush := http.NewResponseController(w)
-	_ = flush.Flush()
-	text := make([]byte, 1024)
-	for {
-		n, err := r.Body.Read(text)
-		_, failed := w.Write(text[:n])
-		if errors.Join(failed, flush.Flush()) != nil || err != nil {
-			return
-		}
-	}
+	return traffic.Begin(t, traffic.Addresses{HTTP: p.service(portHTTP), TCP: p.service(portTCP)}, rate)
 }

@@ -27,7 +27,7 @@ func TestNoSessionIsResumedAndARevokedBundleRefusesWhoComesBack(t *testing.T) {
 	m := start(t, options{leaf: short})
 	signer := m.mesh.Load().Signer()
 	doors := map[string]door{
-		"a port for TCP":    {m.shop.inbound(portTCP), "heddle-tcp", hello},
+		"a port for TCP":    {m.shop.inbound(portTCP), "heddle-tcp", "hello"},
 		"a port for HTTP":   {m.shop.inbound(portHTTP), "heddle-http", preface},
 		"the control plane": {m.at(2, 1).String() + ":9002", "h2", preface},
 		"the signer":        {signer.Address(), "h2", preface},

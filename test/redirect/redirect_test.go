@@ -27,7 +27,11 @@ const probesOfSafe = `{
 	"app/liveness": {"httpGet": {"path": "/", "port": 8080}},
 	"app/readiness": {"httpGet": {"path": "/broken", "port": 8080}},
 	"local/liveness": {"tcpSocket": {"port": 8082}},
-	"pod/liveness": {"tcpSocket": {"port": 8081}}
+	"pod/liveness": {"tcpSocket": {"port": 8081}},
+	"app/postStart": {"httpGet": {"path": "/", "port": 8080}},
+	"app/preStop": {"httpGet": {"path": "/broken", "port": 8080}},
+	"pod/preStop": {"httpGet": {"path": "/", "port": 8081}},
+	"local/preStop": {"httpGet": {"path": "/", "port": 8082}}
 }`
 
 // openTown starts all, and waits until all is ready.
@@ -98,6 +102,7 @@ func TestRedirectedPods(t *testing.T) {
 	part("UDP is not touched", w.udp)
 	part("Envoy's own ports are refused to everybody", w.ownPorts)
 	part("the kubelet's probes are performed as without the mesh", w.probes)
+	part("the kubelet's hooks are, too", w.hooks)
 	part("a health check of a strict pod's application passes its own sidecar", w.healthCheck)
 }
 
@@ -370,6 +375,21 @@ func (w *town) probes(t *testing.T) {
 		if status, body, err := w.status(t.Context(), w.safe, path); err != nil || status != want {
 			t.Errorf("%s: %d %s %v, want %d", path, status, body, err, want)
 		}
+	}
+}
+
+// hooks are told as by the kubelet, which takes any answer of the application for a success, and only none for a failure.
+func (w *town) hooks(t *testing.T) {
+	if status, body, err := get(t.Context(), w.node.Place, "http://"+at(w.safe.IPv4, "8080")+"/"); err == nil {
+		t.Errorf("the kubelet itself is answered in plain text: %d %s", status, body)
+	}
+	for _, path := range []string{"probe/app/postStart", "probe/app/preStop", "probe/pod/preStop"} {
+		if status, body, err := w.status(t.Context(), w.safe, path); err != nil || status != http.StatusOK {
+			t.Errorf("%s: %d %s %v", path, status, body, err)
+		}
+	}
+	if status, body, err := w.status(t.Context(), w.safe, "probe/local/preStop"); !errors.Is(err, io.EOF) {
+		t.Errorf("a hook that nobody hears: %d %s %v", status, body, err)
 	}
 }
 

@@ -132,9 +132,9 @@ func (w *town) startPlane(t *testing.T, ca *identity.Authority) {
 	w.operator = filepath.Join(state, "operator.sock")
 	log := w.scan.Log("the control plane")
 	doors := [2]string{freePort(t), freePort(t)}
-	first := func(time.Time) (*identity.Authority, error) { return ca, nil }
-	if ca == nil {
-		first = nil
+	var first controlplane.FirstCA
+	if ca != nil {
+		first.Make = func(time.Time) (*identity.Authority, error) { return ca, nil }
 	}
 	m, err := local.New(local.Options{
 		First: first,

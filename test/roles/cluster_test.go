@@ -20,6 +20,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/attest"
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/kube/webhooks"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // account makes a ServiceAccount with these rights and no others.
@@ -105,7 +106,7 @@ func (w *town) bundleFile() string { return filepath.Join(w.dir, keep.BundleItem
 
 // mount keeps the file of the trust bundle current, as the kubelet does.
 func (w *town) mount() {
-	background(w.t, "kubelet", func(ctx context.Context) error {
+	wait.Background(w.t, "kubelet", func(ctx context.Context) error {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for last := ""; ; {

@@ -7,5 +7,7 @@
 //	town_test.go      the control plane, and those who ask it
 //	roles_test.go     identities, configuration, rotations, refusals
 //	restarts_test.go  both roles as processes that are killed
+//	signers_test.go   several signers, of which one leads and is killed
+//	settings_test.go  settings that differ between a server and its signer
 //	chart_test.go     the chart grants the same rights
 package roles

@@ -32,7 +32,7 @@ func TestEachRoleKilledComesBackAndTheOtherGoesOnWithoutIt(t *testing.T) {
 		return w.process(heddle, "serve", "--role", "server", "--kubeconfig", w.kubeconfig("server", w.server), "--namespace", w.system,
 			"--signer", w.address(15012), "--sidecars", w.address(15010), "--listen", w.address(15014),
 			"--token-file", token, "--bundle-file", w.bundleFile(), "--socket", "/proc/none/of/its/business",
-			"--webhooks", w.address(15017), "--proxy-image", "docker.io/library/heddle-proxy:test", "--api", w.address(15016))
+			"--webhooks", w.address(15017), "--proxy-image", "example/heddle-proxy", "--api", w.address(15016))
 	}
 	killServer, killSigner := server(), signer()
 	w.waitReady(15014)
@@ -99,7 +99,7 @@ func (w *town) versionOfWebhooks() [2]string {
 func (w *town) build() string {
 	w.t.Helper()
 	path := filepath.Join(w.dir, "heddle")
-	out, err := exec.CommandContext(w.t.Context(), "go", "build", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
+	out, err := exec.CommandContext(w.t.Context(), "go", "build", "-ldflags", "-s -w", "-o", path, "github.com/heddle-mesh/heddle/cmd/heddle").CombinedOutput()
 	if err != nil {
 		w.t.Fatalf("build heddle: %v\n%s", err, out)
 	}

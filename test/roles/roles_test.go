@@ -3,6 +3,9 @@ package roles
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"path/filepath"
@@ -238,3 +241,84 @@ func TestTheControlPlaneMayReadTheFactsOfIdentitiesAndASidecarMayNot(t *testing.
 }
 
 func isServer(s service.Sidecar) bool { return s.Account == controlplane.ServerAccount }
+
+// The signer's Service leads to what is ready, so one that could not say why nothing is signed would be of no use to
+// anybody just then.
+func TestWithoutItsCATheSignerIsReachedAndSaysWhyNothingIsSigned(t *testing.T) {
+	w := newTown(t)
+	w.serveSigner(brief{})
+	w.waitReady(15013)
+	w.serveServer("heddle-1", 15010, w.serverPod)
+	w.waitReady(15014)
+	h := w.agent(w.serverPod)
+	ctx, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if !h.Wait(ctx) {
+		t.Fatal(h.Faults())
+	}
+	own, _, _ := h.Current()
+	asks := client.New(client.Options{
+		Address: w.address(15012), Signer: w.id(w.system, controlplane.SignerAccount), Bundle: w.bundle, Certificate: own.TLS,
+	})
+
+	kept := w.client.CoreV1().Secrets(w.system)
+	ca, err := kept.Get(t.Context(), keep.CASecret, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.Delete(t.Context(), keep.CASecret, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the signer says that its CA is gone", func() bool {
+		_, said := w.ready(15013)
+		return strings.Contains(said, "nothing is signed (ca-missing)")
+	})
+	for range 5 { // it stays so
+		if code, said := w.ready(15013); code != http.StatusOK {
+			t.Fatalf("its Service leads nowhere: /readyz says %d %s", code, said)
+		}
+	}
+	p := w.sidecarPod()
+	sidecar := w.agent(p)
+	eventually(t, "a sidecar that starts hears why it gets no certificate", func() bool {
+		return strings.Contains(strings.Join(sidecar.Faults(), "\n"), "(ca-missing)")
+	})
+	if _, err := asks.Serving(ctx, "a token", nil, controlplane.ServingNames(w.system)); err == nil || !strings.Contains(err.Error(), "(ca-missing)") {
+		t.Errorf("a server hears %v", err)
+	}
+	text, err := asks.Facts(ctx) // as the server does for heddle identity --context
+	var f struct {
+		Anchors  []service.Anchor
+		Rotation keep.Progress
+	}
+	if err := errors.Join(err, json.Unmarshal(text, &f)); err != nil {
+		t.Fatalf("people cannot be told: %v", err)
+	}
+	if len(f.Anchors) != 1 || !strings.Contains(f.Rotation.Fault, keep.CASecret) || !strings.Contains(f.Rotation.Fault, "is gone") {
+		t.Errorf("people are told %s", text)
+	}
+	if text := w.metrics(15013); !strings.Contains(text, "\nheddle_identity_signing 0\n") || !strings.Contains(text, "\nheddle_identity_fault{code=\"ca-missing\"} 1\n") {
+		t.Errorf("the metrics are\n%s", text)
+	}
+
+	ca.ResourceVersion, ca.UID = "", ""
+	if _, err := kept.Create(t.Context(), ca, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the sidecar gets its certificate", func() bool { c, _, _ := sidecar.Current(); return c != nil })
+}
+
+// metrics are what a process shows.
+func (w *town) metrics(port uint16) string {
+	w.t.Helper()
+	r, err := http.Get("http://" + w.address(port) + "/metrics")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
+}

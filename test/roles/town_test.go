@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,25 +40,29 @@ import (
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 	"github.com/heddle-mesh/heddle/xds"
 )
 
 var api = kubetest.New()
 
-func TestMain(m *testing.M) { os.Exit(api.Main(m)) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(childVariable); text != "" {
+		if err := child(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(api.Main(m))
+}
 
 // patience is ample: a test that succeeds waits for seconds.
 const patience = 3 * time.Minute
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
+	wait.Until(t, patience, what, ok)
 }
 
 // town is a cluster with a control plane of two accounts. Tests share the API server, so there is one at a time.
@@ -115,7 +118,7 @@ type brief struct{ leaf, token, skew time.Duration }
 func (w *town) serveSigner(b brief) (stop func()) {
 	w.t.Helper()
 	c := clientOf(w.t, w.signer)
-	return background(w.t, "signer", controlplane.SignerRole{
+	return wait.Background(w.t, "signer", controlplane.SignerRole{
 		Signer: controlplane.SignerOptions{
 			TrustDomain: trustDomain(), Namespace: w.system, Lifetime: b.leaf, TokenLife: b.token, Skew: b.skew, Log: w.scan.Log("signer"),
 		},
@@ -125,25 +128,29 @@ func (w *town) serveSigner(b brief) (stop func()) {
 }
 
 // serveServer runs a server in this process.
-func (w *town) serveServer(name string, port uint16, p *corev1.Pod) (stop func()) {
+func (w *town) serveServer(name string, port uint16, p *corev1.Pod, change ...func(*controlplane.ServerOptions)) (stop func()) {
 	w.t.Helper()
 	cluster, err := kube.NewCluster(kube.ClusterOptions{Config: w.server, Log: w.scan.Log(name)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s, err := controlplane.NewServer(controlplane.ServerOptions{
+	o := controlplane.ServerOptions{
 		Plane: controlplane.Options{
 			Source: cluster, LastGood: cluster.Revisions(), Listen: w.address(port + 4), Namespace: w.system, TrustDomain: trustDomain(),
 			Status: cluster.Status, Log: w.scan.Log(name),
 		},
 		Client: clientOf(w.t, w.server), Identity: name, Sidecars: w.address(port), Signer: w.address(15012),
 		TokenFile: w.token(p), BundleFile: w.bundleFile(), Webhooks: w.address(port + 7),
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	s, err := controlplane.NewServer(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	echo := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, name) })
-	return background(w.t, name, func(ctx context.Context) error { return s.Run(ctx, controlplane.Additions{Webhooks: echo}) })
+	return wait.Background(w.t, name, func(ctx context.Context) error { return s.Run(ctx, controlplane.Additions{Webhooks: echo}) })
 }
 
 func clientOf(t testing.TB, config *rest.Config) kubernetes.Interface {
@@ -153,21 +160,6 @@ func clientOf(t testing.TB, config *rest.Config) kubernetes.Interface {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// background runs f until the function that it gives is called, or the test ends.
-func background(t testing.TB, what string, f func(context.Context) error) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	})
-	t.Cleanup(stop)
-	return stop
 }
 
 // ready asks a process whether it is, and what it says.
@@ -211,7 +203,7 @@ func (w *town) agent(p *corev1.Pod) *hold.Holder {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	background(w.t, "agent of "+p.Name, h.Run)
+	wait.Background(w.t, "agent of "+p.Name, h.Run)
 	return h
 }
 

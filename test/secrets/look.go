@@ -22,6 +22,12 @@ const patience = 30 * time.Second
 
 // Log gives a logger whose lines are shown only if the test fails, and which must not have a secret in them.
 func (s *Scan) Log(who string) zerolog.Logger {
+	log, _ := s.Transcript(who)
+	return log
+}
+
+// Transcript is Log with what it has logged so far, for people, without colours.
+func (s *Scan) Transcript(who string) (zerolog.Logger, *transcript.Buffer) {
 	w := &transcript.Buffer{}
 	s.t.Cleanup(func() {
 		text := w.String()
@@ -30,7 +36,7 @@ func (s *Scan) Log(who string) zerolog.Logger {
 			s.t.Logf("log of %s:\n%s", who, text)
 		}
 	})
-	return zerolog.New(zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "15:04:05.000"}).With().Timestamp().Logger()
+	return zerolog.New(zerolog.ConsoleWriter{Out: w, NoColor: true, TimeFormat: "15:04:05.000"}).With().Timestamp().Logger(), w
 }
 
 // Envoy is one that runs, with its certificate.

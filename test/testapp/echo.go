@@ -10,13 +10,14 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
 // echo is an HTTP server that always says the same, with the command line of hashicorp/http-echo. It speaks HTTP/1.1 and
 // HTTP/2 in plain text. Beside it, /delay/SECONDS answers late, and each second request for /flaky, from the first one on, is
-// answered with 503. It ends at once when it is told to: connections are not drained.
+// answered with 503; /who tells the caller who it is by the certificate that the server's sidecar saw. It ends at once when it is told to: connections are not drained.
 func echo(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	listen := flags.String("listen", ":5678", "address and port to listen on")
@@ -35,6 +36,7 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(w, *text)
 	})
+	mux.HandleFunc("/who", who)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(*status)
 		if *show {
@@ -44,6 +46,17 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(w, *text) // a caller that is gone misses nothing
 	})
 	return serveHTTP(ctx, *listen, mux, out)
+}
+
+// who reads what a sidecar says of the caller's certificate: By=...;Hash=...;URI=spiffe://...
+func who(w http.ResponseWriter, r *http.Request) {
+	for _, part := range strings.Split(r.Header.Get("X-Forwarded-Client-Cert"), ";") {
+		if id, ok := strings.CutPrefix(part, "URI="); ok {
+			fmt.Fprintln(w, id)
+			return
+		}
+	}
+	fmt.Fprintln(w, "somebody")
 }
 
 // late answers after the seconds that the path names, unless the caller has gone before.

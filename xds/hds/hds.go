@@ -40,6 +40,7 @@ type Session struct {
 	// change. It is not called twice at the same time.
 	Report func(cluster string, status Status)
 	Over   <-chan struct{} // ends the stream without fault when it is closed; nil: never
+	Second func()          // called when a message names another node, which ends the stream; may be nil
 	Close  func()          // called once when the stream has ended
 }
 
@@ -88,7 +89,7 @@ func (s *Server) StreamHealthCheck(stream healthv3.HealthDiscoveryService_Stream
 	c := conversation{session: session, log: log, known: map[string]Status{}, pending: map[string]time.Time{}}
 	reports := make(chan *healthv3.EndpointHealthResponse)
 	received := make(chan error, 1)
-	go func() { received <- receive(stream, node.GetId(), reports) }()
+	go func() { received <- receive(stream, node.GetId(), session.Second, reports) }()
 	for {
 		select {
 		case spec := <-session.Checks:
@@ -107,13 +108,16 @@ func (s *Server) StreamHealthCheck(stream healthv3.HealthDiscoveryService_Stream
 }
 
 // receive hands on reports until the stream ends.
-func receive(stream healthv3.HealthDiscoveryService_StreamHealthCheckServer, node string, reports chan<- *healthv3.EndpointHealthResponse) error {
+func receive(stream healthv3.HealthDiscoveryService_StreamHealthCheckServer, node string, second func(), reports chan<- *healthv3.EndpointHealthResponse) error {
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return ended(err)
 		}
 		if n := m.GetHealthCheckRequest().GetNode(); n != nil && n.GetId() != node {
+			if second != nil {
+				second()
+			}
 			return status.Errorf(codes.PermissionDenied, "the stream belongs to proxy %q; a message on it carried another node", node)
 		}
 		select {

@@ -36,7 +36,7 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "ctl", Short: "a Kubernetes on this machine, for tests", SilenceUsage: true, SilenceErrors: true}
 	name := root.PersistentFlags().String("name", "dev", "which cluster; there may be several")
-	only := root.PersistentFlags().StringSlice("images", nil, "which images, as heddle-pause,heddle-testapp (default all)")
+	only := root.PersistentFlags().StringSlice("images", nil, "which images, as heddle-pause,heddle:next (default all)")
 	root.AddCommand(
 		&cobra.Command{
 			Use: "up", Short: "start a cluster and load the images of this repository", Args: cobra.NoArgs,
@@ -119,11 +119,11 @@ func load(ctx context.Context, name string, only, tars []string) error {
 	return nil
 }
 
-// full gives the names of images in full.
+// full gives the names of images in full. Those without a tag are tagged test.
 func full(short []string) []string {
 	var names []string
 	for _, name := range short {
-		names = append(names, "docker.io/library/"+name+":test")
+		names = append(names, images.Full(name))
 	}
 	return names
 }
