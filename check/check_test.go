@@ -162,6 +162,9 @@ func configIlls() []ill {
 		{"services", Failed, "there is no Service heddle-system/heddle-signer", func(f *Facts, _ *authority) { f.Services.Value = map[string]bool{"heddle": true} }},
 		{"services", Failed, "cannot read Services", func(f *Facts, _ *authority) { f.Services.Err = forbidden("services") }},
 		{"mutating-webhook", Failed, "no pod gets a sidecar", func(f *Facts, _ *authority) { f.Mutating.Value = nil }},
+		{"mutating-webhook", Failed, "is not asked about new pods", func(f *Facts, _ *authority) { f.Mutating.Value.Webhooks[0].Rules = nil }},
+		{"mutating-webhook", Failed, "is not asked about new pods", func(f *Facts, _ *authority) { f.Mutating.Value.Webhooks[0].Rules = newOnes("services") }},
+		{"validating-webhook", Failed, "is not asked about new ConfigMaps", func(f *Facts, _ *authority) { f.Validating.Value.Webhooks[0].Rules = nil }},
 		{"validating-webhook", Failed, "heddle-policy", func(f *Facts, _ *authority) { f.Validating.Value = nil }},
 		{"admission-policy", Failed, "heddle-status-writer", func(f *Facts, _ *authority) { f.StatusPolicy.Value = false }},
 	}
@@ -284,7 +287,10 @@ func TestALookBeforehandFailsForItsReason(t *testing.T) {
 		}},
 		{"no-leftovers", Failed, "cannot read what is installed", func(f *Facts, _ *authority) { f.Leftovers.Err = forbidden("deployments") }},
 		{"net-admin", Failed, "namespace shop: violates PodSecurity", func(f *Facts, _ *authority) { f.NetAdmin["shop"] = errors.New("violates PodSecurity") }},
-		{"net-admin", Skipped, "namespace shop: you may not", func(f *Facts, _ *authority) { f.Untried = map[string]string{"shop": "you may not"} }},
+		{"net-admin", Skipped, "namespace shop: you may not", func(f *Facts, _ *authority) {
+			f.NetAdmin, f.Untried = nil, map[string]string{"shop": "you may not"}
+		}},
+		{"net-admin", Warned, "could not be tried in namespace shop: you may not", func(f *Facts, _ *authority) { f.Untried = map[string]string{"shop": "you may not"} }},
 		{"kubernetes-version", Failed, "v1.27.0", func(f *Facts, _ *authority) { f.Server.Value = "v1.27.0" }},
 	} {
 		t.Run(c.check+" "+c.reason, func(t *testing.T) {
@@ -376,5 +382,27 @@ func TestWhatNeedsAFailedCheckIsSkippedAndNamesIt(t *testing.T) {
 	var b strings.Builder
 	if err := r.Write(&b, Plain); err != nil || strings.Contains(b.String(), "trust anchors") {
 		t.Errorf("%v; what is skipped behind another is printed:\n%s", err, b.String())
+	}
+}
+
+func TestAHeddleThatIsNewerThanTheLatestReleaseIsUpToDate(t *testing.T) {
+	for own, old := range map[string]bool{"v1.2.2": true, "v1.2.3": false, "v1.3.0": false, "v1.10.0": false, "v1.2.3-rc.1": true, "devel": true} {
+		got := latest(&Facts{Latest: Fact[string]{Value: "v1.2.3"}}, Options{Version: own})
+		if (got.status == Warned) != old {
+			t.Errorf("%s beside v1.2.3 is %v: %s", own, got.status, got.reason)
+		}
+	}
+}
+
+// What identities have to say is behind a socket of the signer's pods.
+func TestHintsNameCommandsThatReachTheSigner(t *testing.T) {
+	f := &Facts{ControlPlane: "mesh"}
+	if got := f.rotate(); got != "rotate the CA: kubectl exec -n mesh deploy/heddle-signer -- /heddle identity rotate" {
+		t.Error(got)
+	}
+	f.Identity.Value = &Identities{}
+	f.Identity.Value.Rotation.Phase = identity.Introducing
+	if got := signing(f, Options{}).hint; !strings.HasPrefix(got, "kubectl exec -n mesh deploy/heddle-signer -- /heddle identity ") {
+		t.Error(got)
 	}
 }

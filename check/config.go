@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -98,7 +99,13 @@ func mutatingExists(f *Facts, _ Options) outcome {
 	case len(c.Value.Webhooks) == 0:
 		return fail("MutatingWebhookConfiguration "+InjectorWebhook+" has no webhooks: no pod gets a sidecar", install)
 	}
-	return ok()
+	var wrong []string
+	for _, w := range f.Mutating.Value.Webhooks {
+		if !asks(w.Rules, "pods") {
+			wrong = append(wrong, fmt.Sprintf("webhook %s of MutatingWebhookConfiguration %s is not asked about new pods: they get no sidecar", w.Name, InjectorWebhook))
+		}
+	}
+	return none(wrong, install)
 }
 
 func validatingExists(f *Facts, _ Options) outcome {
@@ -108,7 +115,21 @@ func validatingExists(f *Facts, _ Options) outcome {
 	case c.Value == nil || len(c.Value.Webhooks) == 0:
 		return fail("there is no ValidatingWebhookConfiguration "+PolicyWebhook+": broken policies are only told of in their status", install)
 	}
-	return ok()
+	var wrong []string
+	for _, w := range f.Validating.Value.Webhooks {
+		if !asks(w.Rules, "configmaps") {
+			wrong = append(wrong, fmt.Sprintf("webhook %s of ValidatingWebhookConfiguration %s is not asked about new ConfigMaps: broken policies are only told of in their status", w.Name, PolicyWebhook))
+		}
+	}
+	return none(wrong, install)
+}
+
+// asks says whether rules have the API server ask about new objects of a resource.
+func asks(rules []admissionv1.RuleWithOperations, resource string) bool {
+	return slices.ContainsFunc(rules, func(r admissionv1.RuleWithOperations) bool {
+		return (slices.Contains(r.Operations, admissionv1.Create) || slices.Contains(r.Operations, admissionv1.OperationAll)) &&
+			(slices.Contains(r.Resources, resource) || slices.Contains(r.Resources, "*"))
+	})
 }
 
 func policyExists(f *Facts, _ Options) outcome {
@@ -116,7 +137,7 @@ func policyExists(f *Facts, _ Options) outcome {
 	case f.StatusPolicy.Err != nil:
 		return unread("ValidatingAdmissionPolicy "+StatusPolicy, f.StatusPolicy.Err)
 	case !f.StatusPolicy.Value:
-		return fail(strings.TrimSpace("there is no ValidatingAdmissionPolicy "+StatusPolicy+" with a binding: the control plane may write more than status"), install)
+		return fail(strings.TrimSpace("there is no ValidatingAdmissionPolicy "+StatusPolicy+" with a binding that denies: the control plane may write more than status"), install)
 	}
 	return ok()
 }

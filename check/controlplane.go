@@ -2,7 +2,10 @@ package check
 
 import (
 	"fmt"
+
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/version"
 
 	"github.com/heddle-mesh/heddle/buildinfo"
 )
@@ -60,7 +63,7 @@ func ownCertificates(f *Facts, o Options) outcome {
 			wrong = append(wrong, l.ID+" "+why)
 		}
 	}
-	return none(wrong, "heddle identity shows whether anything is signed")
+	return none(wrong, f.onSigner("heddle identity")+" shows whether anything is signed")
 }
 
 func releaseGroup() group {
@@ -77,10 +80,20 @@ func latest(f *Facts, o Options) outcome {
 		return skip("offline, or nobody tells of releases: " + f.Latest.Err.Error())
 	case f.Latest.Value == "":
 		return skip("nobody was asked for the latest release")
-	case f.Latest.Value != o.Version:
+	case older(o.Version, f.Latest.Value):
 		return warn(fmt.Sprintf("this heddle is %s and the latest release is %s", o.Version, f.Latest.Value), "read CHANGELOG.md, and install the new one")
 	}
 	return ok()
+}
+
+// older compares versions. Of those that are none, as of a build without one, only the same is as good.
+func older(own, latest string) bool {
+	a, errA := version.ParseSemantic(own)
+	b, errB := version.ParseSemantic(latest)
+	if errA != nil || errB != nil {
+		return own != latest
+	}
+	return a.LessThan(b)
 }
 
 func sameReplicas(f *Facts, _ Options) outcome {

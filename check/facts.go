@@ -60,7 +60,7 @@ type Facts struct {
 	Bindings           Fact[[]rbacv1.ClusterRoleBinding]
 	Mutating           Fact[*admissionv1.MutatingWebhookConfiguration]
 	Validating         Fact[*admissionv1.ValidatingWebhookConfiguration]
-	StatusPolicy       Fact[bool] // the ValidatingAdmissionPolicy and its binding exist
+	StatusPolicy       Fact[bool] // the ValidatingAdmissionPolicy exists, and a binding by which it denies
 	Trust              Fact[string]
 	Identity           Fact[*Identities] // nil: nobody tells
 	Served             map[string]Fact[[]*x509.Certificate]
@@ -103,6 +103,13 @@ func hintOf(err error) string {
 	switch {
 	case apierrors.IsForbidden(err):
 		return "have somebody bind you a ClusterRole that may read it, such as view; kubectl auth can-i --list shows what you may do"
+	}
+	return FaultHint(err)
+}
+
+// FaultHint says what to do about an API server that fails, or that does not know who asks; empty for other errors.
+func FaultHint(err error) string {
+	switch {
 	case apierrors.IsUnauthorized(err):
 		return "your credentials are not accepted: renew them, or name another --context"
 	case apierrors.IsInternalError(err), apierrors.IsServerTimeout(err), apierrors.IsServiceUnavailable(err):

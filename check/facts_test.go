@@ -127,6 +127,13 @@ func pod(namespace, name, account, container string) corev1.Pod {
 	}
 }
 
+// newOnes are rules by which the API server asks about new objects.
+func newOnes(resource string) []admissionv1.RuleWithOperations {
+	return []admissionv1.RuleWithOperations{{
+		Operations: []admissionv1.OperationType{admissionv1.Create}, Rule: admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
+	}}
+}
+
 func webhookClient(ca *authority) admissionv1.WebhookClientConfig {
 	return admissionv1.WebhookClientConfig{
 		Service: &admissionv1.ServiceReference{Namespace: "heddle-system", Name: "heddle"}, CABundle: ca.pem(),
@@ -159,10 +166,10 @@ func healthy(t *testing.T) (*Facts, *authority) {
 		Configuration: Fact[bool]{Value: true},
 		Trust:         Fact[string]{Value: bundleDocument(t, ca)},
 		Mutating: Fact[*admissionv1.MutatingWebhookConfiguration]{Value: &admissionv1.MutatingWebhookConfiguration{
-			Webhooks: []admissionv1.MutatingWebhook{{Name: "pod.inject.heddle.dev", ClientConfig: webhookClient(ca)}},
+			Webhooks: []admissionv1.MutatingWebhook{{Name: "pod.inject.heddle.dev", ClientConfig: webhookClient(ca), Rules: newOnes("pods")}},
 		}},
 		Validating: Fact[*admissionv1.ValidatingWebhookConfiguration]{Value: &admissionv1.ValidatingWebhookConfiguration{
-			Webhooks: []admissionv1.ValidatingWebhook{{Name: "policy.heddle.dev", ClientConfig: webhookClient(ca)}},
+			Webhooks: []admissionv1.ValidatingWebhook{{Name: "policy.heddle.dev", ClientConfig: webhookClient(ca), Rules: newOnes("configmaps")}},
 		}},
 		Served: map[string]Fact[[]*x509.Certificate]{"heddle-1": {Value: ca.serving(18 * time.Hour)}},
 		Identity: Fact[*Identities]{Value: &Identities{

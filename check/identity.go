@@ -47,8 +47,14 @@ func anchorsOf(document string) ([]*x509.Certificate, error) {
 
 const (
 	lostTrust = "the signer writes it, and its log tells why it does not: kubectl logs deploy/heddle-signer in the control plane's namespace"
-	rotate    = "rotate the CA: heddle identity rotate --help"
 )
+
+// onSigner is how a command of heddle is run where the CA is: its socket is in the signer's pods.
+func (f *Facts) onSigner(command string) string {
+	return "kubectl exec -n " + f.ControlPlane + " deploy/" + SignerName + " -- /" + command
+}
+
+func (f *Facts) rotate() string { return "rotate the CA: " + f.onSigner("heddle identity rotate") }
 
 func trustReadable(f *Facts, _ Options) outcome {
 	where := "ConfigMap " + f.ControlPlane + "/" + TrustConfigMap
@@ -77,7 +83,7 @@ func anchorsAlgorithm(f *Facts, _ Options) outcome {
 			wrong = append(wrong, fmt.Sprintf("anchor %s (%s): %s", shortName(c), c.Subject, why))
 		}
 	}
-	return none(wrong, rotate)
+	return none(wrong, f.rotate())
 }
 
 // unsupported says why Envoy would not take a CA's key.
@@ -104,7 +110,7 @@ func anchorsValid(f *Facts, o Options) outcome {
 			wrong = append(wrong, fmt.Sprintf("anchor %s (%s) %s", shortName(c), c.Subject, why))
 		}
 	}
-	return none(wrong, rotate)
+	return none(wrong, f.rotate())
 }
 
 func anchorsLast(f *Facts, o Options) outcome {
@@ -114,14 +120,14 @@ func anchorsLast(f *Facts, o Options) outcome {
 			wrong = append(wrong, fmt.Sprintf("anchor %s (%s) expires on %s, %s later", shortName(c), c.Subject, day(c.NotAfter), span(left)))
 		}
 	}
-	return few60(wrong)
+	return f.few60(wrong)
 }
 
-func few60(wrong []string) outcome {
+func (f *Facts) few60(wrong []string) outcome {
 	if len(wrong) == 0 {
 		return ok()
 	}
-	return warn(few(wrong), "it is not renewed by itself; "+rotate)
+	return warn(few(wrong), "it is not renewed by itself; "+f.rotate())
 }
 
 // outside says that a time is not within a validity.
@@ -149,7 +155,7 @@ func signing(f *Facts, _ Options) outcome {
 	case len(id.Value.Rotation.Uncopied) > 0:
 		return warn("the trust bundle cannot be written in namespace "+strings.Join(id.Value.Rotation.Uncopied, ", "), "what starts there waits; the signer's log says why")
 	case id.Value.Rotation.Phase != identity.Steady:
-		return warn(fmt.Sprintf("a rotation of the CA is under way since %s, in phase %s", id.Value.Rotation.Since.UTC().Format(time.RFC3339), id.Value.Rotation.Phase), "heddle identity shows what it waits for")
+		return warn(fmt.Sprintf("a rotation of the CA is under way since %s, in phase %s", id.Value.Rotation.Since.UTC().Format(time.RFC3339), id.Value.Rotation.Phase), f.onSigner("heddle identity")+" shows what it waits for")
 	}
 	return ok()
 }
@@ -180,7 +186,7 @@ func issuersAlgorithm(f *Facts, _ Options) outcome {
 	if !told {
 		return skip(untold)
 	}
-	return none(wrong, rotate)
+	return none(wrong, f.rotate())
 }
 
 func issuersValid(f *Facts, o Options) outcome {
@@ -188,7 +194,7 @@ func issuersValid(f *Facts, o Options) outcome {
 	if !told {
 		return skip(untold)
 	}
-	return none(wrong, rotate)
+	return none(wrong, f.rotate())
 }
 
 func issuersLast(f *Facts, o Options) outcome {
@@ -201,7 +207,7 @@ func issuersLast(f *Facts, o Options) outcome {
 	if !told {
 		return skip(untold)
 	}
-	return few60(wrong)
+	return f.few60(wrong)
 }
 
 func issuersChain(f *Facts, _ Options) outcome {

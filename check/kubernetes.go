@@ -146,6 +146,9 @@ func netAdmin(f *Facts, _ Options) outcome {
 		return fail(few(refused), "let the namespace have such pods: kubectl label namespace NAME pod-security.kubernetes.io/enforce=privileged --overwrite; there is no other way to redirect traffic yet")
 	case len(untried) > 0:
 		slices.Sort(untried)
+		if len(f.NetAdmin) > 0 {
+			return warn("it could not be tried in "+strings.Join(untried, "; "), "what was tried elsewhere went through; heddle check --pre -n NAMESPACE tries one namespace")
+		}
 		return skip(strings.Join(untried, "; "))
 	}
 	return ok()

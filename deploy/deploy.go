@@ -52,19 +52,35 @@ type Release struct {
 }
 
 // Render gives all objects as YAML documents, in the order in which they are to be applied: the Namespace first, the webhooks
-// last. It fails, with every reason, if a value is not what the chart's schema allows.
+// last. It fails, with every reason, if a value is not what the chart's schema allows; and if the control plane cannot be in
+// that namespace, or its pods would be killed before they have ended in order.
 func Render(r Release) (string, error) {
+	if r.Namespace == "" {
+		r.Namespace = DefaultNamespace
+	}
+	if err := checkNamespace(r.Namespace); err != nil {
+		return "", err
+	}
+	return render(r)
+}
+
+// render is Render wherever the control plane is.
+func render(r Release) (string, error) {
 	c, err := r.chart()
 	if err != nil {
 		return "", err
-	}
-	if r.Namespace == "" {
-		r.Namespace = DefaultNamespace
 	}
 	release := common.ReleaseOptions{Name: "heddle", Namespace: r.Namespace, Revision: 1, IsInstall: true}
 	values, err := commonutil.ToRenderValues(c, r.Values, release, nil)
 	if err != nil {
 		return "", fmt.Errorf("check the values: %w", schemaError(err))
+	}
+	joined, err := commonutil.CoalesceValues(c, r.Values)
+	if err != nil {
+		return "", fmt.Errorf("join the values with the chart's: %w", err)
+	}
+	if err := checkShutdown(joined); err != nil {
+		return "", err
 	}
 	rendered, err := engine.Render(c, values)
 	if err != nil {
@@ -160,14 +176,4 @@ func join(manifests []util.Manifest) string {
 		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", m.Name, m.Content)
 	}
 	return strings.TrimSpace(b.String()) + "\n"
-}
-
-// schemaError leaves out of Helm's words those that say nothing to who has one chart.
-func schemaError(err error) error {
-	text := err.Error()
-	_, reasons, found := strings.Cut(text, "chart(s):\nheddle:\n")
-	if !found {
-		return err
-	}
-	return fmt.Errorf("%s; docs/install.md lists them all", strings.TrimSpace(reasons))
 }

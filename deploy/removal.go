@@ -75,7 +75,7 @@ func Removal(o RemovalOptions) (string, error) {
 	}
 	// Every object that any values make.
 	many := map[string]any{"replicas": 2}
-	rendered, err := Render(Release{Namespace: o.Namespace, Values: map[string]any{
+	rendered, err := render(Release{Namespace: o.Namespace, Values: map[string]any{
 		"namespace": map[string]any{"create": true}, "networkPolicy": map[string]any{"enabled": true}, "server": many, "signer": many,
 	}})
 	if err != nil {

@@ -83,10 +83,10 @@ func TestEveryValueHasADefaultAndADescription(t *testing.T) {
 func TestWrongValuesAreRefused(t *testing.T) {
 	for _, set := range []string{
 		"typo=1", "server.replcias=2", "server.replicas=-1", "server.replicas=two", "server.resources.requests.cpu=lots", "server.resources.memory=1Gi",
-		"image.registry=example.org/", "image.version=a b", "image.pullPolicy=Sometimes", "image.pullSecrets=name", "trustDomain=Example.org", "trustDomain=",
+		"image.registry=example.org/", "image.version=a b", "image.pullPolicy=Sometimes", "image.pullSecrets=name", "trustDomain=Example.org", "trustDomain=", "trustDomain=a..b", "trustDomain=.a", "trustDomain=a_",
 		"certificateLifetime=1d", "certificateLifetime=24", "certificateLifetime=240h", "certificateLifetime=168h1s", "certificateLifetime=169h", "certificateLifetime=0s", "certificateLifetime=10ms", "log.level=loud", "injector.failurePolicy=Maybe", "injector.timeoutSeconds=60",
 		"injector.excludedNamespaces={A}", "policyWebhook.timeoutSeconds=0", "proxy.cpuRequest=x", "proxy.logLevel=warn", "proxy.concurrency=1000",
-		"proxy.prestopSleep=0", "proxy.drainTime=soon", "shutdown.drain=5", "spread.hosts=yes", "podDisruptionBudget.maxUnavailable=0",
+		"proxy.prestopSleep=0", "proxy.drainTime=soon", "shutdown.drain=5", "shutdown.graceSeconds=1", "shutdown.graceSeconds=10", "shutdown.drain=1h", "shutdown.sleepSeconds=55", "spread.hosts=yes", "podDisruptionBudget.maxUnavailable=0",
 		"networkPolicy.enabled=maybe", "namespace.podSecurity=strict", "labels.a.b=c", `labels.app\.kubernetes\.io/name=x`,
 		`server.podLabels.app\.kubernetes\.io/component=x`, "tolerations[0].kee=a", "priorityClassName=A_B", "trustDomain=null", "log=null", "server.podLabels=null",
 	} {
@@ -104,6 +104,39 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		if !strings.Contains(err.Error(), name) && !strings.Contains(err.Error(), "app.kubernetes.io/") {
 			t.Errorf("--set %s is refused without its name: %v", set, err)
 		}
+	}
+}
+
+func TestAValueThatIsMisspeltIsRefusedWithTheOneThatWasMeant(t *testing.T) {
+	for set, want := range map[string]string{
+		"server.replica=2":                "there is no value server.replica; did you mean server.replicas?; docs",
+		"trustDomian=a":                   "there is no value trustDomian; did you mean trustDomain?; docs",
+		"replicas=2":                      "there is no value replicas; did you mean server.replicas or signer.replicas?; docs",
+		"server.replicas=-1":              "check the values: server.replicas: minimum: got -1, want 0; docs",
+		"qwertyuiop=1,server.replicas=-1": "there is no value qwertyuiop; docs",
+	} {
+		values, err := deploy.Values(deploy.Given{Set: []string{set}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = deploy.Render(deploy.Release{Values: values}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "- at") {
+			t.Errorf("--set %s: %v; want %q", set, err, want)
+		}
+	}
+}
+
+func TestTheControlPlaneHasANamespaceOfItsOwn(t *testing.T) {
+	for name, want := range map[string]string{
+		"kube-system": "Kubernetes' own", "kube-public": "Kubernetes' own", "Bad_NS": "lower case", strings.Repeat("a", 64): "63",
+		"mesh": "", "": "", "default": "",
+	} {
+		_, err := deploy.Render(deploy.Release{Namespace: name})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), deploy.DefaultNamespace)) {
+			t.Errorf("namespace %q: %v, want %q", name, err, want)
+		}
+	}
+	if _, err := deploy.Removal(deploy.RemovalOptions{Namespace: "kube-system"}); err != nil {
+		t.Errorf("what is in the wrong namespace cannot be removed: %v", err)
 	}
 }
 

@@ -89,14 +89,17 @@ func settingsOf(pod *corev1.Pod) (settings, []Refusal) {
 		s.drainTime = d
 		return err == nil && d >= time.Second && d <= maxDrainTime
 	})
-	r.read(preStopSleepKey, fmt.Sprintf(`whole seconds from 1 to %d, such as "5", or "off"`, maxPreStopSleep), func(v string) (ok bool) {
+	r.read(preStopSleepKey, fmt.Sprintf(`whole seconds from 1 to %d, such as "5", or "off"`, maxPreStopSleep), func(v string) bool {
 		s.preStopSet = true
 		if v == "off" {
 			s.preStopSleep = 0
 			return true
 		}
-		s.preStopSleep, ok = number(v, 1, maxPreStopSleep)
-		return ok
+		if n, ok := number(v, 1, maxPreStopSleep); ok {
+			s.preStopSleep = n
+			return true
+		}
+		return false
 	})
 	r.read(workloadAPIKey, "enabled or disabled", func(v string) bool {
 		s.workloadAPI = v == Enabled

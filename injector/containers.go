@@ -2,6 +2,7 @@ package injector
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -205,14 +206,14 @@ func hasEnv(c *corev1.Container, name string) bool {
 }
 
 // refuseSocket looks for containers that have something else where the socket is going to be.
-func refuseSocket(pod *corev1.Pod) []Refusal {
-	if pod.Annotations[workloadAPIKey] != Enabled {
+func refuseSocket(pod *corev1.Pod, s settings) []Refusal {
+	if !s.workloadAPI {
 		return nil
 	}
 	var found []Refusal
 	for _, c := range containers(&pod.Spec) {
 		for _, m := range c.VolumeMounts {
-			if m.MountPath == workloadDir {
+			if path.Clean(m.MountPath) == workloadDir {
 				found = append(found, Refusal{
 					fmt.Sprintf("container %s has a volume at %s, where the Workload API's socket belongs", c.Name, workloadDir),
 					"mount it elsewhere, or remove the annotation " + workloadAPIKey,

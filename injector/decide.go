@@ -1,6 +1,7 @@
 package injector
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,15 +38,15 @@ func wantProblems(pod *corev1.Pod, ns Namespace) []Refusal {
 	return []Refusal{{fmt.Sprintf("%s: %q is not understood", where, value), "write " + Enabled + " or " + Disabled}}
 }
 
-// leaveAlone gives the reason why a pod stays as it is, if there is one.
-func leaveAlone(pod *corev1.Pod, ns Namespace) string {
+// LeaveAlone gives the reason why a pod stays as it is, if there is one; system is the control plane's namespace.
+func LeaveAlone(pod *corev1.Pod, ns Namespace, system string) string {
 	value, onPod := wanted(pod, ns)
 	switch {
 	case value == Disabled && onPod:
 		return "its annotation " + InjectKey + " says " + Disabled
 	case value == Disabled, value == "" && !onPod:
 		return fmt.Sprintf("nobody asks for a sidecar: neither its annotation %s nor the label of its namespace says %s", InjectKey, Enabled)
-	case IsSystem(ns.Name):
+	case IsSystem(ns.Name, system):
 		return fmt.Sprintf("pods of namespace %s never get a sidecar: the mesh itself depends on them", ns.Name)
 	case pod.Annotations[corev1.MirrorPodAnnotationKey] != "":
 		return "it is the image of a static pod, which its node has started already"
@@ -59,9 +60,10 @@ func leaveAlone(pod *corev1.Pod, ns Namespace) string {
 	return ""
 }
 
-// IsSystem says whether a namespace is one of those that never get sidecars.
-func IsSystem(namespace string) bool {
-	return slices.Contains([]string{systemNamespace, "kube-system", "kube-public", "kube-node-lease"}, namespace)
+// IsSystem says whether a namespace is one of those that never get sidecars. The control plane's is system, by default
+// heddle-system.
+func IsSystem(namespace, system string) bool {
+	return slices.Contains([]string{cmp.Or(system, systemNamespace), "kube-system", "kube-public", "kube-node-lease"}, namespace)
 }
 
 func isWindows(spec *corev1.PodSpec) bool {
@@ -74,10 +76,10 @@ func hasContainer(spec *corev1.PodSpec, name string) bool {
 }
 
 // refuse gives all that stands against a sidecar in this pod.
-func refuse(pod *corev1.Pod, o Options) []Refusal {
+func refuse(pod *corev1.Pod, s settings, o Options) []Refusal {
 	return slices.Concat(
 		refuseNamespace(o.Namespace), refuseNames(pod), refuseOtherMesh(pod), refuseUser(&pod.Spec), refusePorts(&pod.Spec),
-		refuseDNS(&pod.Spec, o), refusePause(pod), refuseSocket(pod),
+		refuseDNS(&pod.Spec, o), refusePause(pod, s), refuseSocket(pod, s),
 	)
 }
 
@@ -214,9 +216,9 @@ func warn(pod *corev1.Pod, s settings) []string {
 }
 
 // guaranteed says whether the kubelet would count the pod among those of quality of service Guaranteed: all containers
-// have limits, and ask for as much.
+// have limits, and ask for as much. A pod without containers, as a misspelt key makes it, is nothing yet.
 func guaranteed(spec *corev1.PodSpec) bool {
-	return !slices.ContainsFunc(containers(spec), func(c *corev1.Container) bool { return !allEqual(c.Resources) })
+	return len(spec.Containers) > 0 && !slices.ContainsFunc(containers(spec), func(c *corev1.Container) bool { return !allEqual(c.Resources) })
 }
 
 func allEqual(r corev1.ResourceRequirements) bool {

@@ -93,7 +93,8 @@ func (f *fitting) resources(request, limit string) {
 
 // socket leaves the Workload API out of a pod that has something else in its place.
 func (f *fitting) socket() {
-	if _, ok := f.byDefault(workloadAPIKey); ok && len(refuseSocket(f.pod)) > 0 {
+	asked, _ := settingsOf(f.pod)
+	if _, ok := f.byDefault(workloadAPIKey); ok && len(refuseSocket(f.pod, asked)) > 0 {
 		f.warnings = append(f.warnings, fmt.Sprintf("the pod does not get the Workload API, which pods have by default: it has a volume of its own at %s", workloadDir))
 		delete(f.pod.Annotations, workloadAPIKey)
 	}

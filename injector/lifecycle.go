@@ -2,7 +2,6 @@ package injector
 
 import (
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -54,10 +53,9 @@ func (p *patch) pauseBeforeEnd() {
 }
 
 // refusePause holds a pause that somebody wrote against the grace period.
-func refusePause(pod *corev1.Pod) []Refusal {
-	seconds, ok := number(strings.TrimSpace(pod.Annotations[preStopSleepKey]), 1, maxPreStopSleep)
+func refusePause(pod *corev1.Pod, s settings) []Refusal {
 	grace := graceOf(&pod.Spec)
-	if !ok || seconds < grace {
+	if !s.preStopSet || s.preStopSleep == 0 || s.preStopSleep < grace {
 		return nil
 	}
 	return []Refusal{{

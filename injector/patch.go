@@ -21,8 +21,9 @@ type Options struct {
 	Image      string            // of heddle-proxy: Envoy and the agent
 	PullPolicy corev1.PullPolicy // default IfNotPresent
 
-	ControlPlane string // host:port; default heddle.heddle-system.svc:15010
-	Signer       string // host:port; default heddle-signer.heddle-system.svc:15012
+	System       string // namespace of the control plane, where nothing is injected; default heddle-system
+	ControlPlane string // host:port; default heddle.SYSTEM.svc:15010
+	Signer       string // host:port; default heddle-signer.SYSTEM.svc:15012
 	TrustDomain  string // default cluster.local
 
 	// Defaults are annotations that a pod has unless it says otherwise. They must be good in themselves: where they do not fit
@@ -97,12 +98,12 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 	if err := o.validate(); err != nil {
 		return Result{}, fmt.Errorf("inject a pod of namespace %q: %w", o.Namespace.Name, err)
 	}
-	if reason := leaveAlone(pod, o.Namespace); reason != "" {
+	if reason := LeaveAlone(pod, o.Namespace, o.System); reason != "" {
 		return Result{Outcome: LeftAlone, Reason: reason}, nil
 	}
 	pod, fitted := withDefaults(pod, o.Defaults)
 	s, problems := settingsOf(pod)
-	if refusals := slices.Concat(wantProblems(pod, o.Namespace), problems, refuse(pod, o)); len(refusals) > 0 {
+	if refusals := slices.Concat(wantProblems(pod, o.Namespace), problems, refuse(pod, s, o)); len(refusals) > 0 {
 		return Result{Outcome: Refused, Refusals: refusals}, nil
 	}
 	p := &patch{pod: pod.DeepCopy(), options: o, settings: s, prefix: prefixOf(o.Seed)}
@@ -113,8 +114,9 @@ func Patch(pod *corev1.Pod, o Options) (Result, error) {
 
 func (o Options) withDefaults() Options {
 	orDefault(&o.PullPolicy, corev1.PullIfNotPresent)
-	orDefault(&o.ControlPlane, "heddle."+systemNamespace+".svc:15010")
-	orDefault(&o.Signer, "heddle-signer."+systemNamespace+".svc:15012")
+	orDefault(&o.System, systemNamespace)
+	orDefault(&o.ControlPlane, "heddle."+o.System+".svc:15010")
+	orDefault(&o.Signer, "heddle-signer."+o.System+".svc:15012")
 	orDefault(&o.TrustDomain, "cluster.local")
 	return o
 }

@@ -238,3 +238,28 @@ func TestOptionsThatCannotBeAreAnErrorThatNamesThemAll(t *testing.T) {
 		}
 	}
 }
+
+// As a misspelt key makes it. The API server refuses it, by its own words.
+func TestAPodWithoutContainersIsNotToldOfAQualityOfServiceThatItLoses(t *testing.T) {
+	for name, containers := range map[string][]corev1.Container{"none": nil, "an empty list": {}} {
+		r := must(Patch(&corev1.Pod{Spec: corev1.PodSpec{Containers: containers}}, options(nil)))
+		if r.Outcome != Injected || len(r.Warnings) > 0 {
+			t.Errorf("%s: %s, with warnings %q", name, r.Outcome, r.Warnings)
+		}
+	}
+}
+
+func TestPodsBesideTheControlPlaneAreLeftAloneWhereverItIs(t *testing.T) {
+	o := options(nil)
+	o.System = "mesh"
+	for namespace, want := range map[string]Outcome{"mesh": LeftAlone, "kube-system": LeftAlone, "shop": Injected, "heddle-system": Injected} {
+		o.Namespace.Name = namespace
+		r := must(Patch(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}}}, o))
+		if r.Outcome != want {
+			t.Errorf("with the control plane in mesh, a pod of %s is %s, not %s", namespace, r.Outcome, want)
+		}
+		if r.Outcome == Injected && !slices.Contains(r.Pod.Spec.InitContainers[1].Args, "--signer=heddle-signer.mesh.svc:15012") {
+			t.Errorf("its sidecar asks another signer: %q", r.Pod.Spec.InitContainers[1].Args)
+		}
+	}
+}

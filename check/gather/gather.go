@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,7 @@ import (
 	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/controlplane/operator"
 	"github.com/heddle-mesh/heddle/controlplane/reach"
+	"github.com/heddle-mesh/heddle/injector"
 )
 
 // Options say whom to ask for what. Config, or ConfigErr, is required.
@@ -200,13 +202,14 @@ func (g *gatherer) dataPlane(ctx context.Context) {
 	}
 	enabled, err := g.meshedNamespaces(ctx)
 	g.facts.Uninjected.Err = err
+	rule := asking{g.ControlPlane, g.facts.Mutating.Value, enabled}
 	meshed := map[string]bool{}
 	for _, p := range pods.Items {
 		switch {
 		case p.Labels[sidecarLabel] == "true":
 			g.facts.SidecarPods.Value = append(g.facts.SidecarPods.Value, p)
 			meshed[p.Namespace] = true
-		case wants(&p, enabled):
+		case rule.wants(&p):
 			g.facts.Uninjected.Value = append(g.facts.Uninjected.Value, fmt.Sprintf("pod %s/%s has no sidecar", p.Namespace, p.Name))
 		}
 	}
@@ -235,17 +238,38 @@ func (g *gatherer) meshedNamespaces(ctx context.Context) (map[string]bool, error
 	}
 	enabled := map[string]bool{}
 	for _, n := range list.Items {
-		enabled[n.Name] = true
+		if n.DeletionTimestamp == nil { // one that ends takes no pods
+			enabled[n.Name] = true
+		}
 	}
 	return enabled, nil
 }
 
-// wants says that a pod asks for a sidecar, and may have one.
-func wants(p *corev1.Pod, enabled map[string]bool) bool {
-	asks, said := p.Annotations[check.InjectLabel]
-	if !said && enabled[p.Namespace] {
-		asks = check.Enabled
+// asking is what decides which pods are to have a sidecar.
+type asking struct {
+	system  string                                    // the control plane's namespace
+	hooks   *admissionv1.MutatingWebhookConfiguration // which tells of namespaces that are excluded; may be nil
+	enabled map[string]bool                           // namespaces that ask for their pods
+}
+
+// wants says that a pod asks for a sidecar, and may have one: neither the injector nor its webhook leaves it alone.
+func (a asking) wants(p *corev1.Pod) bool {
+	ns := injector.Namespace{Name: p.Namespace}
+	if a.enabled[p.Namespace] {
+		ns.Labels = map[string]string{injector.InjectKey: injector.Enabled}
 	}
-	return asks == check.Enabled && !p.Spec.HostNetwork && p.DeletionTimestamp == nil &&
+	return injector.LeaveAlone(p, ns, a.system) == "" && !a.excluded(p.Namespace) && p.DeletionTimestamp == nil &&
 		p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+}
+
+// excluded says that no entry of the webhook is asked about a namespace's pods, by its name.
+func (a asking) excluded(namespace string) bool {
+	if a.hooks == nil || len(a.hooks.Webhooks) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(a.hooks.Webhooks, func(w admissionv1.MutatingWebhook) bool {
+		return w.NamespaceSelector == nil || !slices.ContainsFunc(w.NamespaceSelector.MatchExpressions, func(r metav1.LabelSelectorRequirement) bool {
+			return r.Key == corev1.LabelMetadataName && r.Operator == metav1.LabelSelectorOpNotIn && slices.Contains(r.Values, namespace)
+		})
+	})
 }

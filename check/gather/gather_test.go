@@ -227,13 +227,13 @@ func (w *installation) admission() {
 	must[*admissionv1.MutatingWebhookConfiguration](t)(admission.MutatingWebhookConfigurations().Create(ctx, &admissionv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: check.InjectorWebhook},
 		Webhooks: []admissionv1.MutatingWebhook{{
-			Name: "pod.inject.heddle.dev", ClientConfig: to, SideEffects: &none, FailurePolicy: &ignore, AdmissionReviewVersions: []string{"v1"}, NamespaceSelector: nobody,
+			Name: "pod.inject.heddle.dev", ClientConfig: to, SideEffects: &none, FailurePolicy: &ignore, AdmissionReviewVersions: []string{"v1"}, NamespaceSelector: nobody, Rules: newOnes("pods"),
 		}},
 	}, metav1.CreateOptions{}))
 	must[*admissionv1.ValidatingWebhookConfiguration](t)(admission.ValidatingWebhookConfigurations().Create(ctx, &admissionv1.ValidatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: check.PolicyWebhook},
 		Webhooks: []admissionv1.ValidatingWebhook{{
-			Name: "policy.heddle.dev", ClientConfig: to, SideEffects: &none, FailurePolicy: &ignore, AdmissionReviewVersions: []string{"v1"}, NamespaceSelector: nobody,
+			Name: "policy.heddle.dev", ClientConfig: to, SideEffects: &none, FailurePolicy: &ignore, AdmissionReviewVersions: []string{"v1"}, NamespaceSelector: nobody, Rules: newOnes("configmaps"),
 		}},
 	}, metav1.CreateOptions{}))
 	must[*admissionv1.ValidatingAdmissionPolicy](t)(admission.ValidatingAdmissionPolicies().Create(ctx, &admissionv1.ValidatingAdmissionPolicy{
@@ -327,6 +327,13 @@ func TestAMeshThatWorksPassesAndWhatBreaksIsFound(t *testing.T) {
 			}, true)
 		}, "proxies-listed=error", "pod " + w.shop + "/web is not connected", check.WithDataPlane},
 		{"a Service that is gone", func() { _ = core.Services(w.system).Delete(ctx, "heddle-signer", now) }, "services=error", "there is no Service", ""},
+		{"a policy that only warns", func() {
+			bindings := w.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings()
+			if b, err := bindings.Get(ctx, check.StatusPolicy, metav1.GetOptions{}); err == nil {
+				b.Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Audit}
+				_, _ = bindings.Update(ctx, b, metav1.UpdateOptions{})
+			}
+		}, "admission-policy=error", "with a binding that denies", ""},
 		{"a policy without a binding", func() {
 			_ = w.client.AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, check.StatusPolicy, now)
 		}, "admission-policy=error", "heddle-status-writer", ""},

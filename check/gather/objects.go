@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -69,7 +70,7 @@ func (g *gatherer) deployments(ctx context.Context) {
 	}
 }
 
-// statusPolicy says whether the policy is there, and one of its bindings.
+// statusPolicy says whether the policy is there, and one of its bindings that denies: others only tell.
 func (g *gatherer) statusPolicy(ctx context.Context) check.Fact[bool] {
 	admission := g.client.AdmissionregistrationV1()
 	p := found(admission.ValidatingAdmissionPolicies().Get(ctx, check.StatusPolicy, metav1.GetOptions{}))
@@ -81,7 +82,7 @@ func (g *gatherer) statusPolicy(ctx context.Context) check.Fact[bool] {
 		return check.Fact[bool]{Err: err}
 	}
 	for _, b := range bindings.Items {
-		if b.Spec.PolicyName == check.StatusPolicy {
+		if b.Spec.PolicyName == check.StatusPolicy && slices.Contains(b.Spec.ValidationActions, admissionv1.Deny) {
 			return check.Fact[bool]{Value: true}
 		}
 	}

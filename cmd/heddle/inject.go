@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/injector"
 	"github.com/heddle-mesh/heddle/injector/manifest"
 )
@@ -47,10 +48,11 @@ With --manual the sidecar itself is put into the manifests, as the cluster would
 	flags := c.Flags()
 	flags.StringArrayVarP(&f.files, "filename", "f", nil, "the same as an argument, as with kubectl")
 	flags.StringVarP(&f.namespace, "namespace", "n", "default", "namespace of what names none")
+	flags.StringVar(&f.sidecar.System, "heddle-namespace", controlplane.DefaultNamespace, "namespace of the control plane, where nothing is injected")
 	flags.BoolVar(&f.manual, "manual", false, "put the sidecar itself in, not the word that asks for it; needs --proxy-image")
 	flags.StringVar(&f.sidecar.Image, "proxy-image", "", "image of heddle-proxy; with --manual")
-	flags.StringVar(&f.sidecar.ControlPlane, "control-plane", "", "host:port of the control plane; with --manual (default heddle.heddle-system.svc:15010)")
-	flags.StringVar(&f.sidecar.Signer, "signer", "", "host:port of the signer; with --manual (default heddle-signer.heddle-system.svc:15012)")
+	flags.StringVar(&f.sidecar.ControlPlane, "control-plane", "", "host:port of the control plane; with --manual (default heddle.HEDDLE-NAMESPACE.svc:15010)")
+	flags.StringVar(&f.sidecar.Signer, "signer", "", "host:port of the signer; with --manual (default heddle-signer.HEDDLE-NAMESPACE.svc:15012)")
 	flags.StringVar(&f.sidecar.TrustDomain, "trust-domain", "cluster.local", "trust domain of the mesh; with --manual")
 	flags.StringVar(&f.seed, "seed", "", "secret that the path of probes is made of, for the same output each time; with --manual (default: random)")
 	return c
@@ -75,7 +77,7 @@ func (f *injectFlags) run(cmd *cobra.Command, args []string) error {
 		f.sidecar.Seed = rand.Text()
 	}
 	return j.run(func(file *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
-		o := manifest.Options{Namespace: f.namespace, Namespaces: all}
+		o := manifest.Options{Namespace: f.namespace, Namespaces: all, System: f.sidecar.System}
 		if f.manual {
 			return file.Render(o, f.sidecar)
 		}
@@ -88,7 +90,8 @@ func uninjectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "uninject FILE|DIR|-...",
 		Short: "Take out what heddle inject put in",
-		Long: `Take out what heddle inject put in: the manifests come out byte for byte as they were. A Pod that runs has to be replaced
+		Long: `Take out what heddle inject put in: the manifests come out byte for byte as they were. The same word goes if somebody wrote it by
+hand, since nothing tells the two apart. A Pod that runs has to be replaced
 to lose its sidecar.`,
 		Example: `  heddle uninject web.yaml | kubectl apply -f -`,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -74,7 +74,7 @@ it twice changes nothing. docs/install.md lists all values.`,
 			if err != nil {
 				return fmt.Errorf("install: %w", err)
 			}
-			text, err := deploy.Render(release)
+			text, err := render(release, cmd.ErrOrStderr())
 			if err != nil {
 				return fmt.Errorf("install: %w", err)
 			}

@@ -69,6 +69,22 @@ func TestServeTakesAllThatTheChartTellsIt(t *testing.T) {
 	}
 }
 
+// What heddle serve refuses at its start would otherwise be read in the log of a pod that does not come up.
+func TestInstallRefusesWhatTheControlPlaneWouldNotStartWith(t *testing.T) {
+	for set, want := range map[string]string{
+		"proxy.memoryLimit=1Mi":                    "Envoy does not start with less",
+		"proxy.cpuRequest=100m,proxy.cpuLimit=50m": "ask for no more than the limit",
+	} {
+		out, problems, code := heddleIn(t, "", "install", "--set", set)
+		if code == 0 || !strings.Contains(problems, want) || out != "" {
+			t.Errorf("install --set %s ends with %d and says %q; want %q, and no objects (%d bytes)", set, code, problems, want, len(out))
+		}
+	}
+	if out, problems, code := heddleIn(t, "", "install", "-n", "default"); code != 0 || out == "" || !strings.Contains(problems, "heddle-system is its usual place") {
+		t.Errorf("install -n default ends with %d and says %q", code, problems)
+	}
+}
+
 func TestEachServicePortLeadsToOneThatServeListensAt(t *testing.T) {
 	for role, want := range map[string][]int32{"server": {15010, 15017, 15014}, "signer": {15012, 15014}} {
 		d := deployments(t)[role]

@@ -55,7 +55,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errSilent) && !errors.Is(err, syscall.EPIPE) {
-			fmt.Fprintln(stderr, "heddle:", err)
+			fmt.Fprintln(stderr, "heddle:", withHint(err))
 		}
 		return 1
 	}

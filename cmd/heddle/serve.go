@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/heddle-mesh/heddle/controlplane"
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -73,7 +74,12 @@ with --role server does everything else, and gets its own certificates from the 
 			return f.serve(cmd.Context(), cmd.ErrOrStderr())
 		},
 	}
-	flags := c.Flags()
+	f.register(c.Flags())
+	return c
+}
+
+// register adds the flags, with their defaults.
+func (f *serveFlags) register(flags *pflag.FlagSet) {
 	checkedVar(flags, &f.role, "role", roleAll, "server, signer, or all in one process", oneOf(roleServer, roleSigner, roleAll))
 	flags.StringVar(&f.manifests, "manifests", "", "watch this folder of Kubernetes YAML instead of a cluster")
 	flags.StringVar(&f.state, "state", "", "with --manifests: keep the CA, the last good policies and manifests in this folder (default: one of its own in $XDG_STATE_HOME/heddle, or ~/.local/state/heddle)")
@@ -94,7 +100,6 @@ with --role server does everything else, and gets its own certificates from the 
 	flags.DurationVar(&f.drain, "drain", 5*time.Second, "how long streams may take to end on shutdown")
 	checkedVar(flags, &f.logLevel, "log-level", "info", "debug, info, warn or error", oneOf("debug", "info", "warn", "error"))
 	checkedVar(flags, &f.logFormat, "log-format", "json", "json or console", oneOf("json", "console"))
-	return c
 }
 
 // defaultAPI is for pods, each of which has a loopback of its own.

@@ -38,14 +38,7 @@ func (f *webhookFlags) additions(p *controlplane.Plane, client kubernetes.Interf
 	if f.address == "" {
 		return controlplane.Additions{}, nil
 	}
-	if f.image == "" {
-		return controlplane.Additions{}, fmt.Errorf("answer the API server at %s: name the image of sidecars with --proxy-image, or switch the webhooks off with --webhooks ''", f.address)
-	}
-	sidecars, err := admission.NewSidecars(injector.Options{
-		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: o.TrustDomain.Name(),
-		ControlPlane: "heddle." + o.Namespace + ".svc:15010", Signer: "heddle-signer." + o.Namespace + ".svc:15012",
-		Defaults: f.defaults,
-	})
+	sidecars, err := f.sidecars(o.TrustDomain.Name(), o.Namespace)
 	if err != nil {
 		return controlplane.Additions{}, err
 	}
@@ -53,6 +46,18 @@ func (f *webhookFlags) additions(p *controlplane.Plane, client kubernetes.Interf
 	return controlplane.Additions{
 		Webhooks: w.Handler(), Leads: []func(context.Context){w.WriteStatus}, Runs: []func(context.Context) error{w.Run},
 	}, nil
+}
+
+// sidecars gives the injector, or what is wrong with what pods have by default.
+func (f *webhookFlags) sidecars(trustDomain, namespace string) (*admission.Sidecars, error) {
+	if f.image == "" {
+		return nil, fmt.Errorf("answer the API server at %s: name the image of sidecars with --proxy-image, or switch the webhooks off with --webhooks ''", f.address)
+	}
+	return admission.NewSidecars(injector.Options{
+		Image: f.image, PullPolicy: corev1.PullPolicy(f.pullPolicy), TrustDomain: trustDomain, System: namespace,
+		ControlPlane: "heddle." + namespace + ".svc:15010", Signer: "heddle-signer." + namespace + ".svc:15012",
+		Defaults: f.defaults,
+	})
 }
 
 // annotations are written as key=value,key=value; a value with a comma is quoted with its key, as CSV has it.

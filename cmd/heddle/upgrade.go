@@ -78,7 +78,7 @@ func (f *upgradeFlags) render(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := deploy.Render(release)
+	text, err := render(release, cmd.ErrOrStderr())
 	if err != nil {
 		return "", err
 	}

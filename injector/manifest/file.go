@@ -57,9 +57,15 @@ func Parse(name string, data []byte) (*File, error) {
 	f.text = newText(data)
 	var err error
 	if f.documents, err = nodes(data); err != nil {
+		if line := templated(data); line > 0 {
+			return nil, fmt.Errorf("%s:%d: %w", name, line, errTemplate)
+		}
 		return nil, fmt.Errorf("%s: not YAML: %s", name, strings.TrimPrefix(err.Error(), "yaml: "))
 	}
 	all, err := values(f.documents)
+	if line := templated(data); line > 0 && (err != nil || hasOtherKeys(all)) {
+		return nil, fmt.Errorf("%s:%d: %w", name, line, errTemplate)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: not a manifest: %s", name, oneLine(err))
 	}
@@ -74,6 +80,18 @@ func Parse(name string, data []byte) (*File, error) {
 		}
 	}
 	return f, nil
+}
+
+// errTemplate is for what has yet to become YAML.
+var errTemplate = errors.New("a template of Helm, and no manifest yet; render it first: helm template CHART | heddle inject -")
+
+// templated gives the first line with an action of a template, 0 if there is none.
+func templated(data []byte) int {
+	at := bytes.Index(data, []byte("{{"))
+	if at < 0 {
+		return 0
+	}
+	return 1 + bytes.Count(data[:at], []byte("\n"))
 }
 
 // hasOtherKeys says whether some mapping has a key that is no text, which JSON and so Kubernetes do not know.

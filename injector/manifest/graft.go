@@ -67,7 +67,7 @@ func (t *text) graft(holder entry, field string) error {
 			if err != nil {
 				return err
 			}
-			t.edit(brace, 0, inFlow(missing, inBraces+add))
+			t.edit(brace, 0, inFlow(missing, inBraces+add, quoted(at.key)))
 			return nil
 		}
 		next, ok := at.get(keys[depth])
@@ -88,9 +88,9 @@ func (t *text) insert(at entry, keys []string) error {
 			return err
 		}
 		if n := t.blanks(brace); n > 0 {
-			t.edit(brace, 0, string(t.bytes[brace:brace+n])+inFlow(keys, grown)+",")
+			t.edit(brace, 0, string(t.bytes[brace:brace+n])+inFlow(keys, grown, quoted(first))+",")
 		} else {
-			t.edit(brace, 0, inFlow(keys, grown)+", ")
+			t.edit(brace, 0, inFlow(keys, grown, quoted(first))+", ")
 		}
 		return nil
 	}
@@ -106,10 +106,10 @@ func (t *text) insert(at entry, keys []string) error {
 func (t *text) fillNull(at entry, keys []string, add origin) error {
 	switch at.value.Value {
 	case "null":
-		t.edit(t.offset(at.value), len("null"), "{"+inFlow(keys, inNull+add)+"}")
+		t.edit(t.offset(at.value), len("null"), "{"+inFlow(keys, inNull+add, quoted(at.key))+"}")
 		return nil
 	case "~":
-		t.edit(t.offset(at.value), len("~"), "{"+inFlow(keys, inTilde+add)+"}")
+		t.edit(t.offset(at.value), len("~"), "{"+inFlow(keys, inTilde+add, quoted(at.key))+"}")
 		return nil
 	case "":
 		if at.flow {
@@ -134,13 +134,21 @@ func (t *text) block(keys []string, indent int, newline string, o origin) string
 	return b.String() + strings.Repeat(" ", int(o)) + injector.Enabled
 }
 
-// inFlow writes them in braces and quotes, which is good in YAML and JSON.
-func inFlow(keys []string, o origin) string {
+// inFlow writes them in braces, each in the quotes that its neighbours have: JSON has them around all.
+func inFlow(keys []string, o origin, quote string) string {
 	last := len(keys) - 1
 	var b strings.Builder
 	for _, key := range keys[:last] {
-		b.WriteString(`"` + key + `": {`)
+		b.WriteString(quote + key + quote + `: {`)
 	}
-	b.WriteString(`"` + keys[last] + `":` + strings.Repeat(" ", int(o)) + `"` + injector.Enabled + `"`)
+	b.WriteString(quote + keys[last] + quote + `:` + strings.Repeat(" ", int(o)) + quote + injector.Enabled + quote)
 	return b.String() + strings.Repeat("}", last)
+}
+
+// quoted gives the quotes that a key nearby has, or none.
+func quoted(key *yaml.Node) string {
+	if key != nil && key.Style&yaml.DoubleQuotedStyle != 0 {
+		return `"`
+	}
+	return ""
 }

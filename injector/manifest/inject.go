@@ -55,13 +55,14 @@ func (r refusedFor) Unwrap() []error {
 type Options struct {
 	Namespace  string // of objects that name none
 	Namespaces Namespaces
+	System     string // namespace of the control plane; default heddle-system
 }
 
 // inject asks for a sidecar, unless the webhook would not put one in: better to hear so now than from an event.
 func (f *File) inject(o object, op Options) (Report, error) {
 	r := o.report()
 	if o.isNamespace() {
-		return f.injectNamespace(o, r, op.Namespaces)
+		return f.injectNamespace(o, r, op)
 	}
 	if _, ok := o.templatePath(); !ok {
 		return r, nil
@@ -77,7 +78,7 @@ func (f *File) inject(o object, op Options) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	got, err := injector.Patch(pod, injector.Options{Namespace: op.namespace(r), Image: "none", Seed: "none"})
+	got, err := injector.Patch(pod, injector.Options{Namespace: op.namespace(r), System: op.System, Image: "none", Seed: "none"})
 	if err != nil {
 		return r, err
 	}
@@ -117,11 +118,11 @@ func (o object) misplaced() []string {
 	return []string{fmt.Sprintf("its own annotation %s: %q has no effect; what counts is the one of its pod template", injector.InjectKey, value.value.Value)}
 }
 
-func (f *File) injectNamespace(o object, r Report, ns Namespaces) (Report, error) {
+func (f *File) injectNamespace(o object, r Report, op Options) (Report, error) {
 	switch value, labelled := o.asked(o.entry); {
 	case r.Name == "":
 		return r, errNoMetadata
-	case injector.IsSystem(r.Name):
+	case injector.IsSystem(r.Name, op.System):
 		r.Change, r.Reason = Skipped, "pods there never get a sidecar"
 		return r, nil
 	case value == injector.Disabled:
@@ -135,7 +136,7 @@ func (f *File) injectNamespace(o object, r Report, ns Namespaces) (Report, error
 	if value, ok := annotations.get(injector.InjectKey); ok {
 		return r, fmt.Errorf("annotation %s: %q has no effect, on a namespace it is a label; remove the annotation", injector.InjectKey, value.value.Value)
 	}
-	if refusal := injector.CheckNamespace(ns.of(r.Name)); refusal != nil {
+	if refusal := injector.CheckNamespace(op.Namespaces.of(r.Name)); refusal != nil {
 		return r, refusedFor{*refusal}
 	}
 	if _, labelled := o.asked(o.entry); labelled {

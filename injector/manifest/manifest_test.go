@@ -137,3 +137,19 @@ func lines(reports []Report) string {
 	}
 	return b.String()
 }
+
+func TestNothingIsAskedForBesideTheControlPlaneWhereverItIs(t *testing.T) {
+	const text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: mesh\n---\n" +
+		"apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  namespace: mesh\nspec:\n  containers:\n  - {name: app, image: app}\n"
+	for system, want := range map[string]Change{"mesh": Skipped, "": Changed} {
+		_, reports, err := must(Parse("in", []byte(text))).Inject(Options{System: system, Namespaces: Namespaces{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range reports {
+			if r.Change != want {
+				t.Errorf("with the control plane in %q, %s becomes %v, not %v", system, r, r.Change, want)
+			}
+		}
+	}
+}
