@@ -3,6 +3,7 @@ package mtls
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -47,12 +48,11 @@ func pseudoHeaders() map[string][]hpack.HeaderField {
 	}
 }
 
-// sendHTTP2 sends one request as an account, or in plain text, and waits until the sidecar has answered it or given the
-// connection up.
-func (g *guarded) sendHTTP2(t *testing.T, account string, fields []hpack.HeaderField) {
+// sendHTTP2 sends one request as an account, or in plain text. What it gives waits until the sidecar has answered it or
+// given the connection up: for one that breaks the protocol that takes it a second.
+func (g *guarded) sendHTTP2(t *testing.T, account string, fields []hpack.HeaderField) (await func(limit time.Duration)) {
 	t.Helper()
 	c := g.connect(t, account, portHTTP)
-	defer c.Close()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range fields {
@@ -71,6 +71,17 @@ func (g *guarded) sendHTTP2(t *testing.T, account string, fields []hpack.HeaderF
 		t.Fatal(err)
 	}
 	_, _ = c.Write(out.Bytes()) // what is answered counts
+	return func(limit time.Duration) {
+		defer c.Close()
+		if err := c.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			t.Fatal(err)
+		}
+		readAnswer(framer)
+	}
+}
+
+// readAnswer reads until the one stream of a connection has ended, or all.
+func readAnswer(framer *http2.Framer) {
 	for {
 		frame, err := framer.ReadFrame()
 		if err != nil {
