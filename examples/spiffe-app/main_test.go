@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
 
@@ -24,6 +23,7 @@ import (
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/sidecar/envoy"
 	"github.com/heddle-mesh/heddle/test/loopback"
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 func must[T any](v T, err error) T {
@@ -43,6 +43,7 @@ type town struct {
 	mesh *local.Mesh
 	dir  string
 	pods netip.Prefix
+	scan *secrets.Scan
 }
 
 func pod(name string, address netip.Addr) string {
@@ -57,7 +58,7 @@ status: {phase: Running, podIP: %[2]s, podIPs: [{ip: %[2]s}]}
 
 func newTown(t *testing.T) *town {
 	t.Helper()
-	w := &town{t: t, dir: must(os.MkdirTemp("", "app")), pods: loopback.Reserve(t)} // a unix socket's path is short
+	w := &town{t: t, dir: must(os.MkdirTemp("", "app")), pods: loopback.Reserve(t), scan: secrets.New(t)} // a unix socket's path is short
 	t.Cleanup(func() { os.RemoveAll(w.dir) })
 	manifests := filepath.Join(w.dir, "mesh")
 	if err := os.Mkdir(manifests, 0o700); err != nil {
@@ -67,7 +68,7 @@ func newTown(t *testing.T) *town {
 	if err := os.WriteFile(filepath.Join(manifests, "mesh.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.mesh = must(local.New(local.Options{Dir: w.dir, Log: zerolog.Nop(), Plane: controlplane.Options{
+	w.mesh = must(local.New(local.Options{Dir: w.dir, Log: w.scan.Log("the control plane"), Plane: controlplane.Options{
 		Source: kube.NewFolder(kube.FolderOptions{Dir: manifests}), Drain: time.Millisecond,
 	}}))
 	w.run(w.mesh.Run)
@@ -112,7 +113,7 @@ func (w *town) app(name string) *identity {
 	w.t.Helper()
 	socket := filepath.Join(w.dir, name+".sock")
 	s := must(w.mesh.Sidecar(w.soon(), local.SidecarOptions{
-		Pod: model.Key{Namespace: "shop", Name: name}, WorkloadAPI: socket, Log: zerolog.Nop(),
+		Pod: model.Key{Namespace: "shop", Name: name}, WorkloadAPI: socket, Log: w.scan.Log("the agent of " + name),
 	}))
 	w.run(s.Run)
 	me := must(openIdentity(w.soon(), workloadapi.WithAddr("unix://"+socket)))
@@ -159,12 +160,12 @@ func TestAnApplicationTalksToASidecar(t *testing.T) {
 		return nil
 	})
 	s := must(w.mesh.Sidecar(w.soon(), local.SidecarOptions{
-		Pod: model.Key{Namespace: "shop", Name: "meshed"}, Log: zerolog.Nop(),
+		Pod: model.Key{Namespace: "shop", Name: "meshed"}, Log: w.scan.Log("the agent of meshed"),
 		Envoy: envoy.Options{
 			Binary:    must(envoy.Find(w.soon(), envoy.FindOptions{Progress: os.Stderr})),
 			Bootstrap: bootstrap.Options{Capture: bootstrap.Capture{Bind: bind, App: behind}},
 			Caller:    bootstrap.Caller{Namespace: "shop", Account: "meshed"}, Concurrency: 1, StopTimeout: time.Second,
-			Log: zerolog.Nop(), Dir: w.dir,
+			Log: w.scan.Log("the Envoy of meshed"), Dir: w.dir,
 		},
 	}))
 	w.run(s.Run)

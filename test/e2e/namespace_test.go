@@ -9,12 +9,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/heddle-mesh/heddle/test/secrets"
 )
 
 // patience is how long anything may take that normally takes seconds: machines are shared.
@@ -48,8 +52,10 @@ func (e *environment) namespace(t *testing.T, labels ...string) *namespace {
 	return n
 }
 
-// remove starts the removal of the namespace; what is in it is seen first if the test failed.
+// remove starts the removal of the namespace; what is in it is seen first if the test failed, and looked through for
+// secrets anyway.
 func (n *namespace) remove() {
+	n.keepSecrets()
 	if n.t.Failed() {
 		n.t.Logf("namespace %s:\n%s", n.name, n.describe())
 	}
@@ -57,6 +63,37 @@ func (n *namespace) remove() {
 	err := env.client.CoreV1().Namespaces().Delete(context.Background(), n.name, metav1.DeleteOptions{PropagationPolicy: &background})
 	if err != nil {
 		n.t.Errorf("remove namespace %s: %v", n.name, err)
+	}
+}
+
+// keepSecrets fails the test if there is a key or a token in what the namespace's pods and the control plane have said.
+func (n *namespace) keepSecrets() {
+	scan := secrets.New(n.t)
+	for _, where := range []string{n.name, "heddle-system"} {
+		ctx, cancel := context.WithTimeout(context.Background(), patience) // the test's own has ended
+		defer cancel()
+		pods, err := env.client.CoreV1().Pods(where).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			n.t.Errorf("look for secrets in the logs of %s: %v", where, err)
+			continue
+		}
+		for _, pod := range pods.Items {
+			for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+				text, err := env.client.CoreV1().Pods(where).GetLogs(pod.Name, &corev1.PodLogOptions{Container: c.Name}).DoRaw(ctx)
+				if err != nil && c.State.Waiting == nil && !apierrors.IsNotFound(err) {
+					n.t.Errorf("look for secrets in the log of %s/%s, container %s: %v", where, pod.Name, c.Name, err)
+				}
+				scan.Look(fmt.Sprintf("the log of %s/%s, container %s", where, pod.Name, c.Name), text)
+			}
+		}
+		events, err := env.client.CoreV1().Events(where).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			n.t.Errorf("look for secrets in the events of %s: %v", where, err)
+			continue
+		}
+		for _, e := range events.Items {
+			scan.Look("an event of "+where, []byte(e.Message))
+		}
 	}
 }
 

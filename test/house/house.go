@@ -1,5 +1,5 @@
 // Package house holds the rules that keep this code readable, as tests over its source: which package may import
-// which (arrows_test.go) and how large things may grow (marks_test.go). A rule that has to give way does so in the
+// which (arrows_test.go), how large things may grow (marks_test.go), and which tests look for secrets (secrets_test.go). A rule that has to give way does so in the
 // exceptions list beside it, with the reason.
 package house
 
