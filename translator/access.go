@@ -130,14 +130,16 @@ func identityOf(p model.Principal, identities string) *matcherv3.StringMatcher {
 	return exact(identities + p.Namespace + "/sa/" + p.Account)
 }
 
-// overrides are the headers by which a request asks frameworks to take it for one with another method.
+// overrides are the headers by which a request asks frameworks to take it for one with another method. Their spellings
+// with underscores never arrive, see foldedHeaders.
 func overrides() []string {
 	return []string{"x-http-method", "x-http-method-override", "x-method-override"}
 }
 
-// deniedMethods matches a request that is, or may be taken for, one of these.
+// deniedMethods matches a request that is, or may be taken for, one of these: many frameworks write methods in capitals
+// themselves, and HTTP/2 carries them as they were sent.
 func deniedMethods(methods []string) *rbacv3.Permission {
-	any := []*rbacv3.Permission{onHeader(oneOf(":method", methods))}
+	any := []*rbacv3.Permission{onHeader(header(":method", matches(`(?i)(?:`+alternatives(methods)+`)`)))}
 	for _, name := range overrides() {
 		any = append(any, onHeader(header(name, matches(`(?is).*(?:`+alternatives(methods)+`).*`))))
 	}

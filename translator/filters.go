@@ -1,6 +1,8 @@
 package translator
 
 import (
+	"strings"
+
 	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -13,6 +15,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	networkstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
 	earlyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -67,17 +70,45 @@ func router() *hcmv3.HttpFilter {
 
 // foreignHeaders removes, before anything looks at them, headers that steer a sidecar: an application that passes on
 // what it received must not pass on orders. Callers' x-forwarded-* headers are information and stay.
-func foreignHeaders(prefixes []string) []*corev3.TypedExtensionConfig {
+func foreignHeaders(prefixes, folded []string) []*corev3.TypedExtensionConfig {
 	var mutations []*mutationrulesv3.HeaderMutation
-	for _, prefix := range prefixes {
+	remove := func(names *matcherv3.StringMatcher) {
 		mutations = append(mutations, &mutationrulesv3.HeaderMutation{Action: &mutationrulesv3.HeaderMutation_RemoveOnMatch_{
-			RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: hasPrefix(prefix)},
+			RemoveOnMatch: &mutationrulesv3.HeaderMutation_RemoveOnMatch{KeyMatcher: names},
 		}})
+	}
+	for _, prefix := range prefixes {
+		remove(hasPrefix(prefix))
+	}
+	if len(folded) > 0 {
+		remove(matches(alternatives(foldedHeaders(folded))))
 	}
 	return []*corev3.TypedExtensionConfig{{
 		Name:        "envoy.http.early_header_mutation.header_mutation",
 		TypedConfig: typed(&earlyv3.HeaderMutation{Mutations: mutations}),
 	}}
+}
+
+// foldedHeaders are the spellings of headers with underscores. What passes variables in the manner of CGI (RFC 3875, 4.1.18)
+// takes them for the headers themselves, and so for something that a sidecar has looked at.
+func foldedHeaders(names []string) []string {
+	var all []string
+	for _, name := range names {
+		spellings := []string{""}
+		for i, word := range strings.Split(name, "-") {
+			var longer []string
+			for _, s := range spellings {
+				if i == 0 {
+					longer = append(longer, word)
+					continue
+				}
+				longer = append(longer, s+"-"+word, s+"_"+word)
+			}
+			spellings = longer
+		}
+		all = append(all, spellings[1:]...) // the first has none
+	}
+	return all
 }
 
 // callerKey is the filter state that says who calls, for routes that match on the caller. A sidecar's own

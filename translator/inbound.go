@@ -208,6 +208,7 @@ func inboundHTTP(s *model.Settings, p model.InboundPort, caller clientCertificat
 		idle:    p.IdleTimeout,
 		filters: inboundHTTPFilters(),
 		remove:  []string{"x-envoy-"},
+		folded:  append(overrides(), "x-forwarded-client-cert"),
 		reply:   inboundReplies(),
 		caller:  caller,
 		guarded: rulesOnPaths(p),

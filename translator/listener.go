@@ -99,6 +99,7 @@ type httpOptions struct {
 	filters []*hcmv3.HttpFilter
 	network []*listenerv3.Filter // before the HTTP connection manager
 	remove  []string             // prefixes of request headers that nobody may send here
+	folded  []string             // request headers that nobody may spell with underscores
 	reply   *hcmv3.LocalReplyConfig
 	log     []*accesslogv3.AccessLog
 	caller  clientCertificate
@@ -136,7 +137,7 @@ func httpChain(o httpOptions) *listenerv3.FilterChain {
 		UseRemoteAddress:              no(),
 		XffNumTrustedHops:             nobodysHops,
 		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
-		EarlyHeaderMutationExtensions: foreignHeaders(o.remove),
+		EarlyHeaderMutationExtensions: foreignHeaders(o.remove, o.folded),
 		ForwardClientCertDetails:      hcmv3.HttpConnectionManager_SANITIZE,
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_PASS_THROUGH,
 		PreserveExternalRequestId:     true,
