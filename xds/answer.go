@@ -38,7 +38,8 @@ func (c *client) answer(t Type, nonce, reason string) {
 // would report wrong ones on its next stream.
 func (c *client) refuse(f *flight, reason string) {
 	sub := c.subs[f.typ]
-	c.tell(Event{Kind: Refused, Type: f.typ, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent), Reason: reason})
+	kept := clip(reason, keptReason)
+	c.tell(Event{Kind: Refused, Type: f.typ, Resources: len(f.items) + len(f.removed), Took: time.Since(f.sent), Reason: kept})
 	if len(f.items) == 0 {
 		return // a refused removal would be refused again
 	}
@@ -51,7 +52,7 @@ func (c *client) refuse(f *flight, reason string) {
 	bad := 0
 	for _, v := range f.items {
 		if len(f.items) == 1 || blames(f.typ, reason, v.Name) {
-			c.condemn(f.typ, v, reason)
+			c.condemn(f.typ, v, kept)
 			bad++
 			continue
 		}

@@ -2,6 +2,8 @@ package xds
 
 import (
 	"cmp"
+	"strings"
+	"unicode/utf8"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
@@ -15,9 +17,6 @@ func (c *client) onDelta(t Type, r *discoveryv3.DeltaDiscoveryRequest) error {
 	subscribe := r.GetResourceNamesSubscribe()
 	first := c.subs[t] == nil
 	if first {
-		if err := c.bounded(t, len(known)); err != nil {
-			return err
-		}
 		c.open(t)
 		c.know(t, known)
 		if len(subscribe) == 0 {
@@ -77,5 +76,21 @@ func reasonOf(detail *statuspb.Status) string {
 	if detail == nil {
 		return ""
 	}
-	return cmp.Or(detail.GetMessage(), "refused without a reason")
+	return cmp.Or(clip(detail.GetMessage(), longestReason), "refused without a reason")
+}
+
+const (
+	longestReason = 4200 // read for names: Envoy cuts its own at 4096 bytes, and says so
+	keptReason    = 1 << 10
+)
+
+// clip cuts s to at most n bytes, between runes. The rest of s is not kept alive.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.Clone(s[:n])
 }

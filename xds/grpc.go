@@ -87,7 +87,7 @@ func ServerOptions(more ...grpc.ServerOption) []grpc.ServerOption {
 		grpc.StaticConnWindowSize(window),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
-		grpc.MaxRecvMsgSize(8 << 20),
+		grpc.MaxRecvMsgSize(8 << 20), // an Envoy that comes back lists all it has: Options.MaxNames of 160 bytes each
 		grpc.MaxConcurrentStreams(64),
 		ConnectionAge(0),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),

@@ -92,6 +92,9 @@ func NewResource(name string, m proto.Message, opts ...Option) (*Resource, error
 	if own != name || name == "" || name == wildcard {
 		return nil, fmt.Errorf("xds resource %q: the message names itself %q; both must be the same, and neither empty nor %q", name, own, wildcard)
 	}
+	if len(name) > longestName {
+		return nil, tooLong(name)
+	}
 	if err := validate(m); err != nil {
 		return nil, fmt.Errorf("validating %v: %w", r.Ref, err)
 	}
@@ -112,9 +115,17 @@ func NewAssignment(cluster string, value []byte) (*Resource, error) {
 	if cluster == "" || cluster == wildcard {
 		return nil, fmt.Errorf("xds resource %q: the endpoints of a cluster need its name, and %q is none", cluster, wildcard)
 	}
+	if len(cluster) > longestName {
+		return nil, tooLong(cluster)
+	}
 	r := &Resource{Ref: Ref{Type: Endpoints, Name: cluster}}
 	r.encode(value)
 	return r, nil
+}
+
+// tooLong refuses what no proxy could ask for, or say that it has.
+func tooLong(name string) error {
+	return fmt.Errorf("xds resource %.100q: its name has %d bytes; give it at most %d", name, len(name), longestName)
 }
 
 // inspect takes the type of m and the names it points to, and returns the name m carries.

@@ -203,6 +203,9 @@ func (st *stream) end(session Session) {
 
 // handle takes one request and passes on what follows from it for others.
 func (st *stream) handle(r request) error {
+	if err := st.rules.admit(r); err != nil {
+		return err
+	}
 	t, served := TypeOf(r.GetTypeUrl())
 	st.store.mu.Lock()
 	var err error

@@ -2,8 +2,11 @@ package xds
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -145,6 +148,38 @@ func (c *client) underway(t Type, sl *slot) bool {
 	i, ok := slices.BinarySearchFunc(f.items, sl.id, func(v *version, id uint32) int { return cmp.Compare(v.slot().id, id) })
 	v, _ := c.lookup(t, sl)
 	return ok && f.items[i] == v
+}
+
+// longestName is far above what is published: Kubernetes' own names have at most 253 bytes.
+const longestName = 1000
+
+// admit refuses absurd requests. It is asked before anything is remembered, and without Store.mu: whoever holds that
+// holds every other stream up.
+func (r *rules) admit(q request) error {
+	switch q := q.(type) {
+	case *discoveryv3.DiscoveryRequest:
+		return r.admitNames(q.GetTypeUrl(), len(q.GetResourceNames()), slices.Values(q.GetResourceNames()))
+	case *discoveryv3.DeltaDiscoveryRequest:
+		known := q.GetInitialResourceVersions()
+		return cmp.Or(
+			r.admitNames(q.GetTypeUrl(), len(q.GetResourceNamesSubscribe()), slices.Values(q.GetResourceNamesSubscribe())),
+			r.admitNames(q.GetTypeUrl(), len(q.GetResourceNamesUnsubscribe()), slices.Values(q.GetResourceNamesUnsubscribe())),
+			r.admitNames(q.GetTypeUrl(), len(known), maps.Keys(known)),
+		)
+	}
+	return nil
+}
+
+func (r *rules) admitNames(url string, n int, names iter.Seq[string]) error {
+	if n > r.names {
+		return status.Errorf(codes.ResourceExhausted, "%d names in one request for %.100q; ask for at most %d", n, url, r.names)
+	}
+	for name := range names {
+		if len(name) > longestName {
+			return status.Errorf(codes.ResourceExhausted, "a name of %d bytes in a request for %.100q; names have at most %d", len(name), url, longestName)
+		}
+	}
+	return nil
 }
 
 // bounded refuses absurd numbers of names.
