@@ -72,8 +72,31 @@ func (h health) Checked(pod model.Key, port uint16, status hds.Status) {
 	})
 }
 
-// report runs on the loop.
+// calm is how long a finding about a pod's port stands before the next one counts: each is pushed to every caller.
+const calm = time.Second
+
+// report runs on the loop. Of what comes while an earlier report stands only the last counts.
 func (h health) report(r model.HealthReport) {
+	about, standing := r, h.plane.publisher.standing
+	about.Healthy = false
+	if _, stands := standing[about]; stands {
+		standing[about] = &r
+		return
+	}
+	standing[about] = nil
+	time.AfterFunc(calm, func() {
+		h.plane.post(func() {
+			next := standing[about]
+			delete(standing, about)
+			if next != nil {
+				h.report(*next)
+			}
+		})
+	})
+	h.take(r)
+}
+
+func (h health) take(r model.HealthReport) {
 	h.log.Info().Stringer("pod", r.Pod).Uint16("port", r.Port).Bool("healthy", r.Healthy).Str("reason", string(r.Reason)).Msg("health")
 	h.plane.publisher.metrics.reported(r)
 	h.plane.apply(batch{events: []model.Event{{Health: &r}}, at: time.Now()})

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/mesh"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/xds/hds"
 )
 
 func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
@@ -69,6 +71,85 @@ func TestAFurtherStreakKeepsCallersAwayForItsOwnTime(t *testing.T) {
 	})
 }
 
+func TestAPodThatFlapsIsPushedOnceASecondAndItsLastWordCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(Options{})
+		registry := prometheus.NewRegistry()
+		state := mesh.New(mesh.Options{Namespace: DefaultNamespace})
+		p.publisher = newPublisher(state, p.store, newMetrics(registry), p.log)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.loop(ctx) }()
+		ask := func(f func()) {
+			t.Helper()
+			if err := p.call(ctx, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ask(func() {
+			p.apply(batch{events: append(benchFacts(1), trafficPolicy("checked", "kind: Traffic\nservice: svc-0000\nhealthCheck: {path: /healthz}\n"))})
+		})
+		pod, other := benchPod(0, 0).Key, benchPod(0, 1).Key
+		check := func(k model.Key, s hds.Status) { health{p, p.log}.Checked(k, 8080, s) }
+		want := func(when string, reports int, sick ...model.Key) {
+			t.Helper()
+			var got []model.Key
+			ask(func() {
+				for _, e := range state.Endpoints(benchService(0, "").Key).Ports[0].Endpoints {
+					if !e.Healthy {
+						got = append(got, e.Pod)
+					}
+				}
+			})
+			if n := reported(t, registry); n != reports || !slices.Equal(got, sick) {
+				t.Errorf("%s: %d reports, %v unhealthy; want %d and %v", when, n, got, reports, sick)
+			}
+		}
+		check(pod, hds.Unhealthy)
+		want("at first", 1, pod)
+		for range 100 {
+			check(pod, hds.Healthy)
+			check(pod, hds.Unhealthy)
+		}
+		check(pod, hds.Healthy)
+		want("within a second", 1, pod)
+		check(other, hds.Unhealthy)
+		want("another pod", 2, pod, other)
+		time.Sleep(calm)
+		synctest.Wait()
+		want("after a second", 3, other)
+		time.Sleep(calm)
+		synctest.Wait()
+		want("later", 3, other)
+		ask(func() {
+			if n := len(p.publisher.standing); n > 0 {
+				t.Errorf("%d reports are remembered when all is calm", n)
+			}
+		})
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// reported is how many findings were taken in.
+func reported(t *testing.T, registry *prometheus.Registry) (n int) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "heddle_health_reports_total" {
+			for _, m := range f.GetMetric() {
+				n += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return n
+}
+
 func TestMetricsNameThePodsThatSidecarsFoundNotToWork(t *testing.T) {
 	source := gated{open: make(chan struct{}), events: benchFacts(1)}
 	close(source.open)
@@ -93,9 +174,7 @@ func TestMetricsNameThePodsThatSidecarsFoundNotToWork(t *testing.T) {
 		t.Error("it is not shown")
 	}
 	report(true)
-	if shown() {
-		t.Error("it is shown after it has returned")
-	}
+	wait(t, "its return to be shown", func() bool { return !shown() })
 	if err := end(); err != nil {
 		t.Error(err)
 	}

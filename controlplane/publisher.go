@@ -26,10 +26,11 @@ type publisher struct {
 	attached  uint64                 // how many there were ever
 	locations map[model.Location]int // of connected proxies, how many are at each zone and each node
 	published map[xds.Layer]map[unit]refs
-	checkers  map[model.Key][]*checker           // by pod
-	meters    map[model.Key]map[*meter]bool      // the same
-	streaks   map[model.HealthReport]*time.Timer // by the report that ends a streak
-	sendAway  func(proxy string)                 // ends its streams, so that it comes back
+	checkers  map[model.Key][]*checker                   // by pod
+	meters    map[model.Key]map[*meter]bool              // the same
+	streaks   map[model.HealthReport]*time.Timer         // by the report that ends a streak
+	standing  map[model.HealthReport]*model.HealthReport // what came since; by the report without its result
+	sendAway  func(proxy string)                         // ends its streams, so that it comes back
 	pending   map[xds.Layer]*xds.Update
 }
 
@@ -51,6 +52,7 @@ func newPublisher(state *mesh.State, store *xds.Store, m *metrics, log zerolog.L
 		checkers:  map[model.Key][]*checker{},
 		meters:    map[model.Key]map[*meter]bool{},
 		streaks:   map[model.HealthReport]*time.Timer{},
+		standing:  map[model.HealthReport]*model.HealthReport{},
 		sendAway:  func(string) {},
 		pending:   map[xds.Layer]*xds.Update{},
 	}

@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Slot       time.Duration    // how finely time is told apart; default 10 s
 	Keep       time.Duration    // how long it is remembered; default 1 h
-	MaxSamples int              // bound of memory, at about 500 bytes a sample; default 100,000
+	MaxSamples int              // bound of memory, at about 500 bytes a sample; default 100,000; a tenth is what a node may hold when room is short
 	Now        func() time.Time // default time.Now
 	// Connect says whose stream it is; an error ends it. It is asked once per stream. Default: the id that the node
 	// claims, which is good enough for a socket that only this user may open.
@@ -66,6 +66,7 @@ func New(o Options) *Observer {
 	return &Observer{options: o, window: window{
 		slot: o.Slot, keep: o.Keep, maxSamples: o.MaxSamples,
 		totals: map[series]*Sample{}, states: map[series]State{},
+		held: share{}, totalsHeld: share{}, statesHeld: share{},
 	}}
 }
 
@@ -140,8 +141,9 @@ func ended(err error) error {
 }
 
 func (o *Observer) take(node string, m *metricsv3.StreamMetricsMessage) {
-	b := parse(node, m.GetEnvoyMetrics())
+	b, dropped := parse(node, m.GetEnvoyMetrics())
 	o.mu.Lock()
+	o.window.dropped += dropped
 	o.window.add(o.options.Now(), b)
 	o.mu.Unlock()
 	if o.options.Streaks == nil {

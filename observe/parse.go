@@ -53,15 +53,25 @@ func (b batch) stateAt(s series) *State {
 	return r.state
 }
 
-// parse reads what a sidecar pushed. What it does not know it passes over.
-func parse(node string, families []*dto.MetricFamily) batch {
-	b := batch{}
+// What a sidecar may claim. What is longer or finer is none of ours, and would be kept for as long as what it is about.
+const (
+	longestName = 600 // bytes, of a series or of a route in it; a subset by one label may take 518
+	mostBuckets = 64  // of a histogram; those of injector/bootstrap have 35
+)
+
+// parse reads what a sidecar pushed. What it does not know it passes over; what is too large to be kept it counts.
+func parse(node string, families []*dto.MetricFamily) (b batch, dropped uint64) {
+	b = batch{}
 	for _, f := range families {
 		area, name, _ := strings.Cut(f.GetName(), ".")
 		for _, m := range f.GetMetric() {
 			l := readLabels(m)
 			s, ok := seriesOf(node, area, l)
 			if !ok {
+				continue
+			}
+			if len(s.name) > longestName || len(s.part) > longestName || len(m.GetHistogram().GetBucket()) > mostBuckets {
+				dropped++
 				continue
 			}
 			switch {
@@ -77,7 +87,7 @@ func parse(node string, families []*dto.MetricFamily) batch {
 			}
 		}
 	}
-	return b
+	return b, dropped
 }
 
 // labels are the tags of one metric; see injector/bootstrap for where they are cut out of its name.
