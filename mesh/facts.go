@@ -154,6 +154,7 @@ func (s *State) takePod(key model.Key, pod *model.Pod) {
 	if pod == nil || old != nil && old.UID != pod.UID {
 		delete(s.health, key) // what was found out about another pod says nothing about this one
 	}
+	s.movePod(key, old, pod)
 	s.dirty.workloads.add(key)
 	s.markServicesOf(key)
 }

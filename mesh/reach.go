@@ -12,8 +12,14 @@ import (
 type reach struct {
 	ports     []model.PortEndpoints // in the order of the Service's ports
 	hops      []model.Hop           // likewise
-	instances []model.Instance      // Headless only; claims are not looked at yet
+	instances []instance            // Headless only; claims are not looked at yet
 	accounts  []model.Key           // of pods with a sidecar, whether they get requests or not; sorted
+}
+
+// instance is a pod of a headless Service, and whether its address is the Service's to claim.
+type instance struct {
+	model.Instance
+	ground ground
 }
 
 // candidate is an endpoint with its conditions, before it is decided whether it gets requests.
@@ -31,10 +37,8 @@ func (s *State) updateReach(key model.Key) {
 		return // slices of a Service that is not there, or not yet
 	}
 	var now reach
-	var by claim
 	if svc.fact != nil {
 		now = s.reachOf(svc.fact)
-		by = claim{key, svc.fact.Kind == model.Headless, svc.fact.Created.Unix()}
 	}
 	before := svc.reach
 	svc.reach = now
@@ -49,7 +53,8 @@ func (s *State) updateReach(key model.Key) {
 	if !slices.Equal(before.hops, now.hops) || !slices.Equal(before.instances, now.instances) || !slices.Equal(before.accounts, now.accounts) {
 		s.dirty.outbounds.add(key)
 	}
-	s.claimAll(svc, by, s.wants(svc.fact, now.instances))
+	s.nameAll(key, before.instances, now.instances)
+	s.claimAll(svc, s.wants(svc.fact, now.instances))
 }
 
 // hasSubset says whether some endpoint is in a subset. All pods are no subset that one could miss.
@@ -74,13 +79,13 @@ func (s *State) reachOf(svc *model.Service) reach {
 		r.accounts = appendAccounts(r.accounts, svc.Key.Namespace, found)
 		r.ports = append(r.ports, model.PortEndpoints{Port: port.Number, Endpoints: usable(svc, found)})
 		if svc.Kind == model.Headless {
-			r.instances = appendInstances(r.instances, port, found)
+			r.instances = s.appendInstances(r.instances, svc, port, found)
 		}
 	}
 	slices.SortFunc(r.accounts, model.Key.Compare)
-	slices.SortStableFunc(r.instances, func(a, b model.Instance) int { return a.Address.Compare(b.Address) })
+	slices.SortStableFunc(r.instances, func(a, b instance) int { return a.Address.Compare(b.Address) })
 	// Two Service ports may target one port of a pod; there is one listener for it, the first port's.
-	r.instances = slices.CompactFunc(r.instances, func(a, b model.Instance) bool { return a.Address == b.Address })
+	r.instances = slices.CompactFunc(r.instances, func(a, b instance) bool { return a.Address == b.Address })
 	return r
 }
 
@@ -227,14 +232,14 @@ func hopOf(port model.Port, found []candidate) model.Hop {
 
 // appendInstances adds the pods of a headless Service's port. A caller has chosen the pod by its address, so
 // that a terminating one keeps its listener as long as it serves, and both families count.
-func appendInstances(list []model.Instance, port model.Port, found []candidate) []model.Instance {
+func (s *State) appendInstances(list []instance, svc *model.Service, port model.Port, found []candidate) []instance {
 	for _, c := range found {
 		if c.ready || c.terminating && c.serving {
 			i := model.Instance{Port: port.Number, Address: c.Address, Meshed: c.Meshed}
 			if c.Meshed {
 				i.Account = c.Account
 			}
-			list = append(list, i)
+			list = append(list, instance{i, s.groundAt(svc.Key.Namespace, c.Address.Addr())})
 		}
 	}
 	return list

@@ -47,12 +47,14 @@ type State struct {
 	slices     map[model.Key]*model.Slice
 	pods       map[model.Key]*model.Pod
 	nodes      map[string]*model.Node
-	health     index[model.Key, finding]   // pod: why it is not healthy
-	slicesOf   index[model.Key, model.Key] // Service: its slices
-	podSlices  index[model.Key, model.Key] // pod: slices that list it
-	nodeSlices index[string, model.Key]    // node: slices with an endpoint on it
-	nodePods   index[string, model.Key]    // node: pods on it
-	podsIn     index[string, model.Key]    // namespace: its pods
+	health     index[model.Key, finding]    // pod: why it is not healthy
+	slicesOf   index[model.Key, model.Key]  // Service: its slices
+	podSlices  index[model.Key, model.Key]  // pod: slices that list it
+	nodeSlices index[string, model.Key]     // node: slices with an endpoint on it
+	nodePods   index[string, model.Key]     // node: pods on it
+	podsIn     index[string, model.Key]     // namespace: its pods
+	podsAt     index[netip.Addr, model.Key] // pods that have an address for themselves
+	namedBy    index[netip.Addr, model.Key] // headless Services whose slices name an address
 
 	// Policies.
 	documents     map[ref]*document
@@ -87,8 +89,7 @@ type State struct {
 type service struct {
 	fact      *model.Service // nil once it is gone, until the end of that Apply
 	reach     reach
-	claimed   claim                // on each of wants
-	wants     []netip.AddrPort     // addresses that it needs listeners at
+	wants     []wish               // addresses that it needs listeners at
 	traffic   map[string]*resolved // by audience
 	endpoints *model.Endpoints
 	outbounds map[string]*model.Outbound // by audience
@@ -128,6 +129,8 @@ func New(o Options) *State {
 		nodeSlices:     index[string, model.Key]{},
 		nodePods:       index[string, model.Key]{},
 		podsIn:         index[string, model.Key]{},
+		podsAt:         index[netip.Addr, model.Key]{},
+		namedBy:        index[netip.Addr, model.Key]{},
 		documents:      map[ref]*document{},
 		items:          index[model.Key, string]{},
 		policiesOf:     index[model.Key, ref]{},

@@ -76,7 +76,7 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 		for audience, resolved := range svc.traffic {
 			svc.outbounds[audience], lost = s.outboundView(svc, audience, resolved)
 		}
-		notices = s.serviceNotices(svc.fact, lost)
+		notices = append(s.serviceNotices(svc.fact, lost), foreignNotices(svc)...)
 	}
 	svc.notices = s.replaceNotices(svc.notices, notices, ch)
 	var changed []View
@@ -117,8 +117,8 @@ func (s *State) outboundView(svc *service, audience string, r *resolved) (*model
 		out.Ports = append(out.Ports, port)
 	}
 	for _, i := range svc.reach.instances {
-		if own(i.Address) {
-			out.Instances = append(out.Instances, i)
+		if i.ground != foreignPod && own(i.Address) {
+			out.Instances = append(out.Instances, i.Instance)
 		}
 	}
 	return out, lost
@@ -143,6 +143,17 @@ func (s *State) serviceNotices(svc *model.Service, lost []netip.AddrPort) []Noti
 		all = append(all, s.lostNotice(svc, lost[0]))
 	}
 	return all
+}
+
+// foreignNotices says that the slices of a headless Service name an address that is not the Service's to have.
+func foreignNotices(svc *service) []Notice {
+	at := slices.IndexFunc(svc.reach.instances, func(i instance) bool { return i.ground == foreignPod })
+	if at < 0 {
+		return nil
+	}
+	return []Notice{serviceNotice(svc.fact.Key, fmt.Sprintf(
+		"its EndpointSlices name %s, which a pod of another namespace has: calls to it do not follow this Service's policy; take the address out of them, or put the Service into the pod's namespace",
+		svc.reach.instances[at].Address))}
 }
 
 // lostNotice says that a Service cannot be called at an address, because the older one that has it is called.

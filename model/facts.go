@@ -9,7 +9,7 @@ import (
 type Service struct {
 	Key          Key
 	UID          string
-	Created      time.Time // UTC, seconds; older wins where two Services claim one address
+	Created      time.Time // UTC, seconds; older wins where two Services claim one address with equal right
 	Kind         ServiceKind
 	Addresses    []netip.Addr  // ClusterIPs, in the order of spec.clusterIPs; empty unless Kind is ClusterIP
 	ExternalName string        // only with Kind ExternalName
