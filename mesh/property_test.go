@@ -293,7 +293,7 @@ func TestNothingIsLeftOfWhatIsGone(t *testing.T) {
 		"services": len(s.services), "slices": len(s.slices), "pods": len(s.pods), "workloads": len(s.workloads), "claims": len(s.claims),
 		"slicesOf": len(s.slicesOf), "podSlices": len(s.podSlices), "nodeSlices": len(s.nodeSlices), "nodePods": len(s.nodePods),
 		"documents": len(s.documents), "items": len(s.items), "policiesOf": len(s.policiesOf), "kept": len(s.kept),
-		"targets": len(s.targets), "referrers": len(s.referrers), "notices": len(s.notices), "health": len(s.health),
+		"targets": len(s.targets), "subsets": len(s.subsets), "referrers": len(s.referrers), "notices": len(s.notices), "health": len(s.health),
 	} {
 		want(t, name, n, 0)
 	}
