@@ -13,11 +13,11 @@ type join struct {
 	state    *State
 	service  *model.Service
 	problems map[ref][]policy.Problem
-	targets  map[model.Key][]model.Labels // Services that routes name, with the subsets of their pods
+	targets  map[model.Key][]mention // Services that routes name, with the subsets of their pods
 }
 
 func newJoin(s *State) *join {
-	return &join{state: s, problems: map[ref][]policy.Problem{}, targets: map[model.Key][]model.Labels{}}
+	return &join{state: s, problems: map[ref][]policy.Problem{}, targets: map[model.Key][]mention{}}
 }
 
 // tell notes a problem of a document, once.

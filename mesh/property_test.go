@@ -294,7 +294,7 @@ func TestNothingIsLeftOfWhatIsGone(t *testing.T) {
 		"slicesOf": len(s.slicesOf), "podSlices": len(s.podSlices), "nodeSlices": len(s.nodeSlices), "nodePods": len(s.nodePods),
 		"podsAt": len(s.podsAt), "namedBy": len(s.namedBy),
 		"documents": len(s.documents), "items": len(s.items), "policiesOf": len(s.policiesOf), "kept": len(s.kept),
-		"targets": len(s.targets), "referrers": len(s.referrers), "notices": len(s.notices), "health": len(s.health),
+		"targets": len(s.targets), "subsets": len(s.subsets), "referrers": len(s.referrers), "notices": len(s.notices), "health": len(s.health),
 	} {
 		want(t, name, n, 0)
 	}

@@ -44,7 +44,7 @@ func (s *State) updateReach(key model.Key) {
 	svc.reach = now
 	if !slices.EqualFunc(before.ports, now.ports, equalPortEndpoints) {
 		s.dirty.endpoints.add(key)
-		for _, subset := range s.subsetsOf(key) {
+		for _, subset := range s.subsets[key].kept {
 			if before.hasSubset(subset) != now.hasSubset(subset) {
 				s.dirty.traffic.addAll(s.referrers[key]) // to tell their writers
 			}

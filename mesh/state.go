@@ -58,14 +58,15 @@ type State struct {
 
 	// Policies.
 	documents     map[ref]*document
-	items         index[model.Key, string]                   // ConfigMap: keys of its data
-	policiesOf    index[model.Key, ref]                      // Service: documents in force that speak of it
-	meshDocuments set[ref]                                   // in force, of kind Mesh
-	meshLevel     level                                      // the same, in order of precedence
-	builtin       level                                      // what holds without any document
-	targets       map[model.Key]map[model.Key][]model.Labels // Service: what its routes name, with subsets
-	referrers     index[model.Key, model.Key]                // the other way round, Service: those whose routes name it
-	kept          map[ref]model.SavedPolicy                  // what is saved
+	items         index[model.Key, string]              // ConfigMap: keys of its data
+	policiesOf    index[model.Key, ref]                 // Service: documents in force that speak of it
+	meshDocuments set[ref]                              // in force, of kind Mesh
+	meshLevel     level                                 // the same, in order of precedence
+	builtin       level                                 // what holds without any document
+	targets       map[model.Key]map[model.Key][]mention // Service: what its routes name, with subsets
+	subsets       map[model.Key]subsets                 // Service: those that routes name
+	referrers     index[model.Key, model.Key]           // the other way round, Service: those whose routes name it
+	kept          map[ref]model.SavedPolicy             // what is saved
 
 	// Access documents, in force or denying.
 	access         map[ref]*accessPart
@@ -108,6 +109,8 @@ type dirty struct {
 	documents marks[ref]
 	defaults  bool             // the Mesh documents
 	traffic   marks[model.Key] // Services whose policies, or what these name, may differ
+	subsets   marks[model.Key] // Services of which routes name other subsets
+	bounded   marks[model.Key] // Services whose routes name a subset that is within its Service's bound by now, or is not any more
 	reach     marks[model.Key] // Services whose endpoints may differ
 	endpoints marks[model.Key] // Services whose Endpoints view may differ
 	outbounds marks[model.Key] // Services whose Outbound views may differ
@@ -136,7 +139,8 @@ func New(o Options) *State {
 		policiesOf:     index[model.Key, ref]{},
 		meshDocuments:  set[ref]{},
 		builtin:        builtinLevel(),
-		targets:        map[model.Key]map[model.Key][]model.Labels{},
+		targets:        map[model.Key]map[model.Key][]mention{},
+		subsets:        map[model.Key]subsets{},
 		referrers:      index[model.Key, model.Key]{},
 		kept:           map[ref]model.SavedPolicy{},
 		access:         map[ref]*accessPart{},
@@ -170,6 +174,12 @@ func (s *State) Apply(events []model.Event) Changes {
 	}
 	for _, key := range sortedKeys(s.dirty.traffic) {
 		s.updateTraffic(key)
+	}
+	for _, key := range sortedKeys(s.dirty.subsets) {
+		s.updateSubsets(key)
+	}
+	for _, key := range sortedKeys(s.dirty.bounded) {
+		s.updateTraffic(key) // which names the same subsets as before
 	}
 	for _, key := range sortedKeys(s.dirty.outbounds) {
 		ch.Outbounds = append(ch.Outbounds, s.updateOutbounds(key, &ch)...)

@@ -80,13 +80,18 @@ func (j *join) mirrored(src source, at policy.Path, written []policy.Mirror) []d
 // destination looks for the Service that a target names, and notes that it does.
 func (j *join) destination(src source, at policy.Path, t model.Target) destination {
 	d := destination{source: src, at: at, target: t}
-	j.targets[t.Service] = append(j.targets[t.Service], t.Subset)
+	j.targets[t.Service] = append(j.targets[t.Service], mention{t.Subset, t.Subset.String(), src.document.ref, src.document.created})
 	svc := j.state.services[t.Service]
 	switch {
 	case svc == nil || svc.fact == nil:
 		d.target.Missing = fmt.Sprintf("there is no Service %s", t.Service)
 	case svc.fact.Kind == model.ExternalName:
 		d.target.Missing = fmt.Sprintf("Service %s is an ExternalName, which has no pods", t.Service)
+	case j.state.subsets[t.Service].over.has(t.Subset.String()):
+		d.target.Missing = fmt.Sprintf("Service %s has %d other subsets that go before", t.Service, maxSubsets)
+		j.tell(src, at.Field("subset"), policy.CodeSubsets, "route to fewer subsets",
+			"%s: %s", d.target.Missing, fate(at, "this share"))
+		return d
 	default:
 		d.fact = svc.fact
 		if !svc.reach.hasSubset(t.Subset) {
@@ -160,42 +165,4 @@ func (j *join) checkRoute(src source, at policy.Path, r *model.Route, to []desti
 		j.tell(src, at.Field("rateLimit"), policy.CodeIgnoredField, "limit the rate in the policies of the other Services too",
 			"holds in the pods of Service %s alone, not in those of other Services that the route sends to", j.service.Key)
 	}
-}
-
-// setTargets notes which Services the routes of a Service name, and marks those whose subsets differ by it.
-func (s *State) setTargets(key model.Key, now map[model.Key][]model.Labels) {
-	before := s.targets[key]
-	for target, subsets := range now {
-		now[target] = sortSubsets(subsets)
-	}
-	for target := range both(before, now) {
-		if _, ok := now[target]; ok {
-			s.referrers.add(target, key)
-		} else {
-			s.referrers.remove(target, key)
-		}
-		if !slices.EqualFunc(before[target], now[target], slices.Equal) {
-			s.dirty.endpoints.add(target)
-			s.dirty.outbounds.add(target)
-		}
-	}
-	if s.targets[key] = now; len(now) == 0 {
-		delete(s.targets, key)
-	}
-}
-
-// sortSubsets leaves out what names all pods, and what is there twice.
-func sortSubsets(all []model.Labels) []model.Labels {
-	all = slices.DeleteFunc(all, func(l model.Labels) bool { return len(l) == 0 })
-	slices.SortFunc(all, func(a, b model.Labels) int { return cmp.Compare(a.String(), b.String()) })
-	return slices.CompactFunc(all, slices.Equal)
-}
-
-// subsetsOf lists the subsets of a Service that some route sends to.
-func (s *State) subsetsOf(key model.Key) []model.Labels {
-	var all []model.Labels
-	for referrer := range s.referrers[key] {
-		all = append(all, s.targets[referrer][key]...)
-	}
-	return sortSubsets(all)
 }

@@ -34,7 +34,7 @@ func (s *State) endpointsView(svc *service) *model.Endpoints {
 		Ports:     withoutFailing(svc.reach.ports, shared.traffic.Outlier),
 		Prefer:    preference(svc.fact, shared.locality),
 		NodeLocal: svc.fact.NodeLocal,
-		Subsets:   s.subsetsOf(svc.fact.Key),
+		Subsets:   s.subsets[svc.fact.Key].kept,
 	}
 	if o := shared.traffic.Origin(fieldLoadBalancer); shared.locality != "" && !o.IsZero() {
 		view.Origins = []model.Origin{o}
@@ -94,7 +94,7 @@ func (s *State) updateOutbounds(key model.Key, ch *Changes) []View {
 // outboundView gives the view for an audience, and the addresses that other Services claimed first.
 func (s *State) outboundView(svc *service, audience string, r *resolved) (*model.Outbound, []netip.AddrPort) {
 	out := &model.Outbound{
-		Service: svc.fact, Audience: audience, Traffic: r.traffic, Subsets: s.subsetsOf(svc.fact.Key), Accounts: svc.reach.accounts, Settings: s.settings,
+		Service: svc.fact, Audience: audience, Traffic: r.traffic, Subsets: s.subsets[svc.fact.Key].kept, Accounts: svc.reach.accounts, Settings: s.settings,
 	}
 	var lost []netip.AddrPort
 	own := func(a netip.AddrPort) bool {

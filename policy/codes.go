@@ -28,7 +28,7 @@ const (
 	CodeNull      Code = 1107 // a key without a value
 	CodeNamespace Code = 1108 // a document where it is not good
 
-	CodeRange     Code = 1201 // number or duration out of range
+	CodeRange     Code = 1201 // number, duration or count out of range
 	CodeDuration  Code = 1202 // not a duration
 	CodeWord      Code = 1203 // none of the words that are good here
 	CodeNumber    Code = 1204 // not a number as the language writes them
@@ -82,6 +82,7 @@ const (
 	CodeRefused     Code = 1616 // proxies refused what a document was translated to; an error
 	CodePlainText   Code = 1617 // a denial by identity on a port that takes plain text
 	CodeDenying     Code = 1618 // an Access document without a good version denies what it covers; an error
+	CodeSubsets     Code = 1619 // a subset beyond those that a Service may have
 )
 
 // String writes the code as messages and documentation have it.

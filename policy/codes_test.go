@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -124,11 +125,31 @@ func TestTooManyProblemsAreCutOffAndSaidSo(t *testing.T) {
 	}
 }
 
-func TestWeightsThatAProxyCannotAddUpAreRefused(t *testing.T) {
-	text := "kind: Traffic\nservice: a\nroutes:\n- name: r\n  to:\n" + strings.Repeat("  - {service: a, weight: 1000000}\n", 4295)
-	_, problems := Parse(Source{Text: text})
-	want := "-:6:3: HDL1201: routes[0].to: the weights sum to 4295000000, more than 4294967295; write smaller weights; only their proportion counts"
-	if len(problems) != 1 || problems[0].String() != want {
-		t.Errorf("got %v\nwant %s", problems, want)
+func TestMoreRoutesOrTargetsThanADocumentMayHaveAreRefused(t *testing.T) {
+	routes := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "- {name: r%d, match: [{path: {prefix: /%d}}]}\n", i, i)
+		}
+		return "kind: Traffic\nservice: a\nroutes:\n" + b.String()
+	}
+	targets := func(to, mirrors int) string {
+		return "kind: Traffic\nservice: a\nroutes:\n- name: r\n  to:\n" + strings.Repeat("  - {service: a, weight: 1000000}\n", to) +
+			"  mirror:\n" + strings.Repeat("  - {service: b}\n", mirrors)
+	}
+	for _, c := range []struct{ text, want string }{
+		{routes(maxRoutes), ""},
+		{routes(maxRoutes + 1), "-:4:1: HDL1201: routes: the document has 257 routes; write up to 256"},
+		{targets(maxTargets-1, 1), ""},
+		{targets(maxTargets, 1), "-:4:3: HDL1201: routes[0]: the route has 33 targets, to and mirror together; write up to 32"},
+	} {
+		_, problems := Parse(Source{Text: c.text})
+		var got []string
+		for _, p := range problems {
+			got = append(got, p.String())
+		}
+		if strings.Join(got, "\n") != c.want {
+			t.Errorf("got %v\nwant %s", got, c.want)
+		}
 	}
 }

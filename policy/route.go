@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -12,12 +11,21 @@ import (
 // maxBody is what Envoy takes of a direct response (RouteConfiguration.max_direct_response_body_size_bytes).
 const maxBody = 4096
 
+// Each target may become a cluster in every sidecar, so that one document must not name them by the thousand.
+const (
+	maxRoutes  = 256 // of a document
+	maxTargets = 32  // of a route; their weights add up to less than Envoy's bound
+)
+
 func (r *Route) validate(at Path, p *problems) {
 	if r.Retries != nil && r.Retries.Budget != nil {
 		p.addKey(at.Field("retries").Field("budget"), CodeRouteBudget, "write it in the Traffic's own retries", "is the Service's, over all its routes")
 	}
 	if r.Name != "" && (!isLabelText(r.Name) || strings.Contains(r.Name, ".")) {
 		p.add(at.Field("name"), CodeName, "write up to 63 letters, digits, - and _: it is a name in metrics", "%q cannot be a route's name", clip(r.Name))
+	}
+	if n := len(r.To) + len(r.Mirror); n > maxTargets {
+		p.add(at, CodeRange, fmt.Sprintf("write up to %d", maxTargets), "the route has %d targets, to and mirror together", n)
 	}
 	checkWeights(r.To, at.Field("to"), p)
 	r.checkPrefix(at, p)
@@ -46,8 +54,6 @@ func checkWeights(to []Target, at Path, p *problems) {
 	switch {
 	case len(with) > 0 && len(without) > 0:
 		p.add(at.Index(without[0]), CodeWeightless, "write a weight for each", "has no weight beside others that do, and gets 1")
-	case sum > math.MaxUint32:
-		p.add(at, CodeRange, "write smaller weights; only their proportion counts", "the weights sum to %d, more than %d", sum, uint32(math.MaxUint32))
 	case len(with) > 0 && sum == 0:
 		p.add(at, CodeWeights, "write a weight above 0", "the weights sum to 0, so that no request has a target")
 	}

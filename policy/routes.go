@@ -7,7 +7,7 @@ type Route struct {
 	Name string `json:"name"`
 	// Alternatives, of which one must match; without it every request matches.
 	Match []Match `json:"match,omitempty"`
-	// Targets that share the requests by weight; by default the Service itself.
+	// Targets that share the requests by weight; by default the Service itself. Up to 32, mirrors included.
 	To []Target `json:"to,omitempty"`
 	// In place of the Service's timeout; 0s for none.
 	Timeout *Duration `json:"timeout,omitempty" range:"0s.."`

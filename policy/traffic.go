@@ -1,6 +1,9 @@
 package policy
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Traffic says how callers reach a Service. In the Service's own namespace it holds for all callers; in another
 // one, where the Service is named as namespace/name, for the sidecars of that namespace.
@@ -8,7 +11,7 @@ type Traffic struct {
 	// The Service: a name in the document's own namespace, or namespace/name.
 	Service ServiceRef `json:"service"`
 	TrafficSettings
-	// Requests are sent by the first route that matches, in the order written; what no route matches goes to the Service itself.
+	// Requests are sent by the first route that matches, in the order written; what no route matches goes to the Service itself. Up to 256.
 	Routes []Route `json:"routes,omitempty"`
 }
 
@@ -35,6 +38,9 @@ type TrafficSettings struct {
 
 func (t *Traffic) validate(at Path, p *problems) {
 	t.TrafficSettings.validate(at, p)
+	if n := len(t.Routes); n > maxRoutes {
+		p.add(at.Field("routes"), CodeRange, fmt.Sprintf("write up to %d", maxRoutes), "the document has %d routes", n)
+	}
 	retries := t.Retries != nil
 	names := map[string]int{}
 	for i := range t.Routes {
