@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/heddle-mesh/heddle/model"
 )
@@ -81,8 +83,14 @@ func portsOf(ports []corev1.ServicePort) (tcp []model.Port, ignored []string, er
 		if slices.ContainsFunc(tcp, func(o model.Port) bool { return o.Number == number }) {
 			return nil, nil, fmt.Errorf("spec.ports, port %q: %d/TCP is there twice", p.Name, number)
 		}
-		tcp = append(tcp, model.Port{Name: p.Name, Number: number, Protocol: proto, Declared: declared,
-			Greets: proto == model.TCP && SpeaksFirst(p)})
+		port := model.Port{Name: p.Name, Number: number, Protocol: proto, Declared: declared,
+			Greets: proto == model.TCP && SpeaksFirst(p), Target: number}
+		if t := p.TargetPort; t.Type == intstr.String && t.StrVal != "" {
+			port.Target, port.TargetName = 0, t.StrVal
+		} else if t.IntVal > 0 && t.IntVal <= math.MaxUint16 {
+			port.Target = uint16(t.IntVal)
+		}
+		tcp = append(tcp, port)
 	}
 	slices.SortStableFunc(tcp, func(a, b model.Port) int { return int(a.Number) - int(b.Number) })
 	slices.Sort(ignored)

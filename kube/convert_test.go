@@ -104,9 +104,15 @@ func TestServicesKeepWhatTheMeshNeedsOfThem(t *testing.T) {
 		t.Run(c.why, func(t *testing.T) {
 			c.want.Key = key
 			got := oneFact(t, head+c.spec).Service
-			diff(t, &c.want, got, cmpopts.IgnoreFields(model.Service{}, "UID", "Hash"))
+			diff(t, &c.want, got, cmpopts.IgnoreFields(model.Service{}, "UID", "Hash"), cmpopts.IgnoreFields(model.Port{}, "Target", "TargetName"))
 		})
 	}
+}
+
+func TestServicePortsSayWhichPortOfThePodTheyLeadTo(t *testing.T) {
+	got := oneFact(t, "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {clusterIP: None, ports: ["+
+		"{name: a, port: 80}, {name: b, port: 81, targetPort: 8080}, {name: c, port: 82, targetPort: main}]}").Service
+	diff(t, []model.Port{{Name: "a", Number: 80, Target: 80}, {Name: "b", Number: 81, Target: 8080}, {Name: "c", Number: 82, TargetName: "main"}}, got.Ports)
 }
 
 func TestServicesOfOneContentHaveOneHash(t *testing.T) {

@@ -44,7 +44,9 @@ func (s *State) reindexAccess(r ref) {
 		s.markSelected(before, namespace)
 		delete(s.access, r)
 		s.accessIn.remove(namespace, r)
-		s.accessOf.remove(model.Key{Namespace: namespace, Name: before.service}, r)
+		key := model.Key{Namespace: namespace, Name: before.service}
+		s.accessOf.remove(key, r)
+		defer s.protect(key) // only then is it known whether a document still names it
 	}
 	d := s.documents[r]
 	if d == nil {
@@ -54,7 +56,9 @@ func (s *State) reindexAccess(r ref) {
 		s.access[r] = now
 		s.accessIn.add(namespace, r)
 		if now.service != "" {
-			s.accessOf.add(model.Key{Namespace: namespace, Name: now.service}, r)
+			key := model.Key{Namespace: namespace, Name: now.service}
+			s.accessOf.add(key, r)
+			s.protect(key)
 		}
 		s.markSelected(now, namespace)
 	}
@@ -62,7 +66,9 @@ func (s *State) reindexAccess(r ref) {
 
 func (s *State) markSelected(p *accessPart, namespace string) {
 	if p.service != "" {
-		s.markPodsOf(model.Key{Namespace: namespace, Name: p.service})
+		key := model.Key{Namespace: namespace, Name: p.service}
+		s.markPodsOf(key)
+		s.markProtected(key)
 		return
 	}
 	for pod := range s.podsIn[namespace] {
@@ -124,8 +130,8 @@ func (s *State) updateAccessDefaults(j *join, l level) {
 type joinAccess struct {
 	pod      *model.Pod
 	defaults accessDefaults
-	parts    []*accessPart // that may speak of a port of the pod, by precedence
-	targets  map[uint16][]target
+	parts    []*accessPart            // that may speak of a port of the pod, by precedence
+	covers   map[string]*serviceCover // by the Services that they name
 	problems []accessProblem
 }
 
@@ -136,10 +142,13 @@ type accessProblem struct {
 }
 
 func (s *State) joinAccess(pod *model.Pod, targets map[uint16][]target) *joinAccess {
-	j := &joinAccess{pod: pod, defaults: s.accessDefaults, targets: targets}
+	j := &joinAccess{pod: pod, defaults: s.accessDefaults, covers: map[string]*serviceCover{}}
 	for r := range s.accessIn[pod.Key.Namespace] {
 		if p := s.access[r]; p.service != "" || pod.Labels.Contains(p.labels) {
 			j.parts = append(j.parts, p)
+			if p.service != "" && j.covers[p.service] == nil {
+				j.covers[p.service] = s.coverOf(pod, model.Key{Namespace: pod.Key.Namespace, Name: p.service}, targets)
+			}
 		}
 	}
 	slices.SortFunc(j.parts, func(a, b *accessPart) int { return a.document.compare(b.document) })
@@ -149,6 +158,11 @@ func (s *State) joinAccess(pod *model.Pod, targets map[uint16][]target) *joinAcc
 // numbers are the ports of the pod that documents name, be they declared or not.
 func (j *joinAccess) numbers() set[uint16] {
 	all := set[uint16]{}
+	for _, c := range j.covers {
+		for number := range c.names {
+			all.add(number)
+		}
+	}
 	for _, p := range j.parts {
 		if p.service != "" || p.says == nil {
 			continue
@@ -165,18 +179,18 @@ func (j *joinAccess) numbers() set[uint16] {
 	return all
 }
 
-// names gives the numbers by which a part may name a port of the pod: the Service's for it, or the port's own.
-func (j *joinAccess) names(p *accessPart, number uint16) (names []policy.Port) {
+// names gives the numbers by which a part may name a port of the pod: the Service's for it, or the port's own. False
+// says that the part does not speak of the port.
+func (j *joinAccess) names(p *accessPart, number uint16) (names []policy.Port, ok bool) {
 	if p.service == "" {
-		return []policy.Port{policy.Port(number)}
+		return []policy.Port{policy.Port(number)}, true
 	}
-	for _, t := range j.targets[number] {
-		if t.svc.fact.Key.Name == p.service {
-			names = append(names, policy.Port(t.port.Number))
-		}
-	}
-	return names
+	names, ok = j.covers[p.service].names[number]
+	return names, ok
 }
+
+// gone says that a part speaks of a Service that is not there.
+func (j *joinAccess) gone(p *accessPart) bool { return p.service != "" && j.covers[p.service].gone }
 
 // receive adds to a port who may call. The port 0 stands for those that nobody named.
 func (j *joinAccess) receive(port *model.InboundPort) {
@@ -186,7 +200,7 @@ func (j *joinAccess) receive(port *model.InboundPort) {
 	}
 	a := rules{join: j, port: port}
 	for _, p := range j.parts {
-		if names := j.names(p, port.Number); len(names) > 0 {
+		if names, ok := j.names(p, port.Number); ok {
 			a.add(p, names)
 		}
 	}
@@ -214,7 +228,11 @@ func (j *joinAccess) mtlsAt(number uint16, wide bool, key policy.Path) (mode pol
 			continue
 		}
 		said := policy.MTLSMode("")
-		for _, name := range j.names(p, number) {
+		names, ok := j.names(p, number)
+		if ok && j.gone(p) {
+			said, names = strictest(p.says), nil
+		}
+		for _, name := range names {
 			if key == "mtls" {
 				said = p.says.MTLS
 			} else { // two ports of the Service may lead to this one: strict is the greater word
@@ -287,8 +305,11 @@ func (s *State) tellAccess(d *document) {
 	key := model.Key{Namespace: d.ref.configMap.Namespace, Name: p.service}
 	svc := s.services[key]
 	if svc == nil || svc.fact == nil {
-		d.joined = append(d.joined, d.problem("service", policy.CodeNoService, "correct the name, or create the Service",
-			fmt.Sprintf("there is no Service %s", key)))
+		message := fmt.Sprintf("there is no Service %s", key)
+		if s.protected[key] != nil {
+			message += " any more: this document lets nobody call the pods that it selected"
+		}
+		d.joined = append(d.joined, d.problem("service", policy.CodeNoService, "correct the name, or create the Service", message))
 		return
 	}
 	for i, r := range or(p.says.Rules, nil) {

@@ -57,7 +57,7 @@ func (a *rules) add(p *accessPart, names []policy.Port) {
 		set.allowing = append(set.allowing, p.place())
 	}
 	for i, r := range *p.says.Rules {
-		if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(n policy.Port) bool { return slices.Contains(names, n) }) {
+		if !a.means(p, r, names) {
 			continue
 		}
 		at := policy.Path("rules").Index(i)
@@ -72,6 +72,15 @@ func (a *rules) add(p *accessPart, names []policy.Port) {
 			a.warn(p, at, rule, denies)
 		}
 	}
+}
+
+// means says whether a rule is for a port. With its Service gone, none allows, and any denies: which of its ports it
+// meant is not known.
+func (a *rules) means(p *accessPart, r policy.Rule, names []policy.Port) bool {
+	if a.join.gone(p) {
+		return p.says.Action == policy.ActionDeny
+	}
+	return len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(n policy.Port) bool { return slices.Contains(names, n) })
 }
 
 // warn tells what is other than it may seem about a rule at this port.

@@ -55,6 +55,9 @@ func (s *State) takeService(key model.Key, fact *model.Service) {
 	s.dirty.traffic.addAll(s.referrers[key])
 	s.dirty.documents.addAll(s.accessOf[key])
 	s.markPodsOf(key)
+	s.markProtected(key)
+	s.protect(key)
+	s.markProtected(key)
 }
 
 func (s *State) takeSlice(key model.Key, slice *model.Slice) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +88,10 @@ func (w *world) service() *model.Service {
 	if svc.Ports = svc.Ports[:max(len(svc.Ports), 0)]; len(svc.Ports) == 4 {
 		svc.Ports = all[1:3]
 	}
+	svc.Ports = slices.Clone(svc.Ports)
+	for i := range svc.Ports {
+		svc.Ports[i].Target = uint16(8080 + w.IntN(3))
+	}
 	svc.NodeLocal, svc.Unready, svc.Prefer = w.chance(20), w.chance(10), model.Preference(w.IntN(3))
 	return svc
 }
@@ -96,7 +101,7 @@ func (w *world) pod() *model.Pod {
 	p.UID = w.one("u1", "u2")
 	p.Node = w.one("n1", "n2", "")
 	p.Meshed, p.HostNetwork, p.Deleted, p.Finished = w.chance(80), w.chance(10), w.chance(20), w.chance(10)
-	p.Labels = model.Labels{{Key: "v", Value: w.one("1", "2")}}
+	p.Labels = model.Labels{{Key: "app", Value: w.one("s1", "s2")}, {Key: "v", Value: w.one("1", "2")}}
 	p.Ports = []model.PodPort{{Number: uint16(8080 + w.IntN(2)), Protocol: model.Protocol(w.IntN(5)), Declared: w.chance(50)}}
 	if w.chance(20) {
 		p.Addresses = append(p.Addresses, addr("fd00::1"))
@@ -132,6 +137,8 @@ func (w *world) policy() *model.PolicyText {
 		"kind: Traffic\nservice: %s\nhealthCheck: {path: /}\noutlierDetection: {consecutive5xx: 4}\nloadBalancer: {locality: prefer}\n",
 		"kind: Traffic\nservice: %s\ntimeuot: 1s\n",
 		"kind: Access\nservice: %s\n",
+		"kind: Access\nservice: %s\nmtls: strict\nrules: [{from: [x/y], ports: [80]}, {methods: [GET]}]\n",
+		"kind: Access\nservice: %s\naction: deny\nports: {81: strict}\nrules: [{methods: [PUT], ports: [81]}]\n",
 		"kind: Mesh\ndefaults: {traffic: {timeout: 7s, healthCheck: {tcp: {}, port: 81}, idleTimeout: 1h}}\n# %s\n",
 		"kind: Mesh\nunknownDestinations: refuse\ndetectionTimeout: 30ms\n# %s\n",
 		"%s",
@@ -216,8 +223,9 @@ func (w *world) refusal(s *State) model.Event {
 	return model.Event{Refused: &model.Refusal{Policy: p.ConfigMap, Item: p.Item, Hash: w.one(p.Hash, p.Serving, "none"), Reason: "made up"}}
 }
 
-// scratch is a State that never knew anything but the facts that are left, and what was saved.
-func (w *world) scratch(disk saver) *State {
+// scratch is a State that never knew anything but the facts that are left, what was saved, and Services that are gone
+// while Access documents name them.
+func (w *world) scratch(disk saver, remembered map[model.Key]*model.Service) *State {
 	s := disk.restart()
 	var all []model.Event
 	for _, e := range w.facts {
@@ -225,6 +233,12 @@ func (w *world) scratch(disk saver) *State {
 	}
 	w.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	s.Apply(all)
+	for _, key := range sortedKeys(remembered) {
+		if _, ok := w.facts["service "+key.String()]; !ok {
+			s.Apply(events(remembered[key]))
+			s.Apply(gone(remembered[key]))
+		}
+	}
 	for r := range w.health {
 		s.Apply(events(&r))
 	}
@@ -259,7 +273,7 @@ func followAtRandom(t *testing.T, seed uint64) {
 			ch := disk.take(s.Apply(batch))
 			followed.follow(s, ch)
 			w.forget(s)
-			scratch := w.scratch(disk)
+			scratch := w.scratch(disk, s.protected)
 			compare := func(what string, want, got any) {
 				t.Helper()
 				if diff := cmp.Diff(want, got, compareAddresses); diff != "" {
@@ -292,7 +306,7 @@ func TestNothingIsLeftOfWhatIsGone(t *testing.T) {
 	for name, n := range map[string]int{
 		"services": len(s.services), "slices": len(s.slices), "pods": len(s.pods), "workloads": len(s.workloads), "claims": len(s.claims),
 		"slicesOf": len(s.slicesOf), "podSlices": len(s.podSlices), "nodeSlices": len(s.nodeSlices), "nodePods": len(s.nodePods),
-		"podsAt": len(s.podsAt), "namedBy": len(s.namedBy),
+		"protected": len(s.protected), "podsAt": len(s.podsAt), "namedBy": len(s.namedBy),
 		"documents": len(s.documents), "items": len(s.items), "policiesOf": len(s.policiesOf), "kept": len(s.kept),
 		"targets": len(s.targets), "subsets": len(s.subsets), "referrers": len(s.referrers), "notices": len(s.notices), "health": len(s.health),
 	} {

@@ -54,7 +54,7 @@ func (s *State) workloadOf(pod *model.Pod) workload {
 	access := s.joinAccess(pod, targets)
 	for number := range access.numbers() {
 		if _, ok := declared[number]; !ok {
-			declared[number] = model.PodPort{Number: number, Protocol: model.TCP} // as ports are that nobody named
+			declared[number] = access.declare(number)
 		}
 	}
 	for _, number := range slices.Sorted(maps.Keys(both(targets, declared))) {

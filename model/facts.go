@@ -48,6 +48,9 @@ type Port struct {
 	Protocol Protocol
 	Declared bool // by appProtocol or the port's name; false: taken from the port number or to be detected
 	Greets   bool // with TCP: the server is known to speak first
+	// The pods' port: Target, or TargetName if that is not empty. Slices say where calls go; this says it before them.
+	Target     uint16
+	TargetName string
 }
 
 // Protocol is what travels on a port, as far as the mesh treats it differently.
