@@ -26,6 +26,14 @@ const (
 // maxBody bounds a review, in bytes: the API server takes objects of 3 MiB, and an update has two of them.
 const maxBody = 8 << 20
 
+const (
+	// maxReviews bounds the work at once, since anybody may ask: a review takes milliseconds, so that those of the API
+	// server get their turn.
+	maxReviews = 4
+	// maxPatience is how long a request may want to wait for its turn and its answer.
+	maxPatience = 10 * time.Second
+)
+
 // Options say what the webhooks know. Injector and Namespaces are needed for /inject; all else has a default.
 type Options struct {
 	Injector   Injector
@@ -59,7 +67,10 @@ const (
 func Outcomes() []Outcome { return []Outcome{Allowed, Patched, Refused, Failed, Invalid} }
 
 // handler answers reviews.
-type handler struct{ Options }
+type handler struct {
+	Options
+	turns chan struct{} // one element for each review under way
+}
 
 // NewHandler gives what answers POST /inject and POST /policy. A request that is no review gets 400, 413 or 415 with a
 // reason, which the API server shows to whoever made the object; everything else is answered within the review.
@@ -70,7 +81,7 @@ func NewHandler(o Options) http.Handler {
 	if o.Observe == nil {
 		o.Observe = func(Review) {}
 	}
-	h := handler{o}
+	h := handler{o, make(chan struct{}, maxReviews)}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+InjectPath, h.webhook("inject", wanted{"pods", "Pod"}, h.inject))
 	mux.Handle("POST "+PolicyPath, h.webhook("policy", wanted{"configmaps", "ConfigMap"}, h.policy))
@@ -112,18 +123,33 @@ func (h handler) webhook(name string, want wanted, by judge) http.Handler {
 		begun := time.Now()
 		outcome := Failed
 		defer func() { h.Observe(Review{Webhook: name, Outcome: outcome, Took: time.Since(begun)}) }()
-		review, status, err := read(w, r, want)
-		if err != nil {
+		body, status, err := read(w, r)
+		var review *admissionv1.AdmissionReview
+		var v *verdict
+		var fault error
+		if err == nil {
+			ctx, cancel := context.WithTimeout(r.Context(), patience(r))
+			defer cancel()
+			status, err = h.inTurn(ctx, func() (status int, err error) {
+				if review, status, err = parse(body, want); err == nil {
+					v, fault = by(ctx, review.Request)
+				}
+				return status, err
+			})
+		}
+		switch {
+		case status == http.StatusServiceUnavailable:
+			h.Log.Warn().Err(err).Str("webhook", name).Str("from", r.RemoteAddr).Msg("a review was not begun")
+			http.Error(w, fmt.Sprintf("%s: %v", r.URL.Path, err), status)
+			return
+		case err != nil:
 			outcome = Invalid
 			h.Log.Warn().Err(err).Str("webhook", name).Str("from", r.RemoteAddr).Msg("was asked what is no review")
 			http.Error(w, fmt.Sprintf("%s: %v", r.URL.Path, err), status)
 			return
-		}
-		v, err := by(r.Context(), review.Request)
-		switch {
-		case err != nil:
-			h.Log.Error().Err(err).Str("webhook", name).Str("object", nameOf(review.Request)).Msg("a review failed")
-			v = refuse(http.StatusInternalServerError, "%v", err)
+		case fault != nil:
+			h.Log.Error().Err(fault).Str("webhook", name).Str("object", nameOf(review.Request)).Msg("a review failed")
+			v = refuse(http.StatusInternalServerError, "%v", fault)
 		default:
 			outcome = v.outcome()
 			h.Log.Debug().Str("webhook", name).Str("object", nameOf(review.Request)).Str("outcome", string(outcome)).Msg("reviewed")
@@ -132,10 +158,31 @@ func (h handler) webhook(name string, want wanted, by judge) http.Handler {
 	})
 }
 
+// patience is how long whoever asks waits: the API server says it in the query.
+func patience(r *http.Request) time.Duration {
+	d, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || d <= 0 || d > maxPatience {
+		return maxPatience
+	}
+	return d
+}
+
+// inTurn does work when less than maxReviews do, and fails if that is not so before ctx ends. Who sends or reads slowly is
+// not to have a turn meanwhile.
+func (h handler) inTurn(ctx context.Context, work func() (status int, err error)) (int, error) {
+	select {
+	case h.turns <- struct{}{}:
+		defer func() { <-h.turns }()
+		return work()
+	case <-ctx.Done():
+		return http.StatusServiceUnavailable, fmt.Errorf("%d other reviews were under way all the time; try again", maxReviews)
+	}
+}
+
 func nameOf(r *admissionv1.AdmissionRequest) string { return r.Namespace + "/" + r.Name }
 
-// read gives the review in a request, or an HTTP status with what is wrong.
-func read(w http.ResponseWriter, r *http.Request, want wanted) (*admissionv1.AdmissionReview, int, error) {
+// read gives the body of a request, or an HTTP status with what is wrong.
+func read(w http.ResponseWriter, r *http.Request) ([]byte, int, error) {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return nil, http.StatusUnsupportedMediaType, fmt.Errorf("the content type is %q; want application/json", r.Header.Get("Content-Type"))
 	}
@@ -146,6 +193,11 @@ func read(w http.ResponseWriter, r *http.Request, want wanted) (*admissionv1.Adm
 	if err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("reading the review: %w", err)
 	}
+	return body, 0, nil
+}
+
+// parse gives the review in a body, or an HTTP status with what is wrong.
+func parse(body []byte, want wanted) (*admissionv1.AdmissionReview, int, error) {
 	review := &admissionv1.AdmissionReview{}
 	if err := json.Unmarshal(body, review); err != nil {
 		return nil, http.StatusBadRequest, fmt.Errorf("the body is no AdmissionReview: %w", err)

@@ -12,14 +12,19 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"golang.org/x/net/netutil"
+
+	"github.com/heddle-mesh/heddle/bounded"
 )
 
 const (
 	// maxWebBody bounds what a caller sends, in bytes: an object of the API server's is at most 3 MiB, and an admission
 	// review of an update holds two.
-	maxWebBody        = 8 << 20
-	maxWebConnections = 1000
+	maxWebBody = 8 << 20
+	// An API server has a connection for each review under way and keeps 25 that are idle; by default it works at 600
+	// requests at once, most of them reads. So it does not come near what an address may have, and strangers at one
+	// address leave it room.
+	maxWebPerAddress  = 512
+	maxWebConnections = 20_000
 )
 
 // serveHTTPS answers on l until ctx ends, and closes it. Requests that are under way then have a few seconds to end.
@@ -27,7 +32,8 @@ func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, config *tls
 	s := &http.Server{
 		Handler:           http.MaxBytesHandler(h, maxWebBody),
 		TLSConfig:         config,
-		ReadHeaderTimeout: 5 * time.Second,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 32},
+		ReadHeaderTimeout: 5 * time.Second, // for the handshake too
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -36,7 +42,7 @@ func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, config *tls
 		ErrorLog:          stdlog.New(httpLines{log}, "", 0),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- s.ServeTLS(netutil.LimitListener(l, maxWebConnections), "", "") }()
+	go func() { ended <- s.ServeTLS(bounded.Listener(l, maxWebPerAddress, maxWebConnections), "", "") }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve HTTPS on %s: %w", l.Addr(), err)

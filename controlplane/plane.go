@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/heddle-mesh/heddle/bounded"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/mesh"
@@ -59,6 +60,15 @@ type Observer interface {
 	Applied(ch mesh.Changes) // on the loop, after a batch was published
 	Observe(e xds.Event)     // on streams
 }
+
+// What strangers at the door may take before anybody knows who they are. A node's pods may be behind one address, several
+// hundred of them, and after a restart of ours each may have a new connection beside one that has not noticed yet. A
+// sidecar that is turned away comes again. In all there is room for 20 such addresses.
+const (
+	doorPerAddress  = 1000
+	doorConnections = 20_000
+	doorPatience    = 10 * time.Second // for a handshake
+)
 
 // Door is where sidecars dial. There is no other, and none in plain text.
 type Door struct {
@@ -204,7 +214,9 @@ func (p *Plane) serve(ctx context.Context) error {
 	group.Go(func() error { return p.loop(answering) })
 	group.Go(func() error { return p.saver.run(saving) })
 	group.Go(func() error { return p.runSource(running) })
-	group.Go(func() error { return server.serve(p.options.Door.Listener) })
+	group.Go(func() error {
+		return server.serve(bounded.Listener(p.options.Door.Listener, doorPerAddress, doorConnections))
+	})
 	group.Go(func() error {
 		<-running.Done()
 		p.ready.Store(false)
@@ -246,7 +258,8 @@ func (p *Plane) server() adsServer {
 		MaxAge:   p.options.StreamAge,
 		Log:      p.log.With().Str("component", "xds").Logger(),
 	})
-	s := grpc.NewServer(append(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge)), grpc.Creds(guard{credentials.NewTLS(p.options.Door.TLS), p.refusedHandshake}))...)
+	s := grpc.NewServer(xds.ServerOptions(xds.ConnectionAge(p.options.StreamAge), grpc.ConnectionTimeout(doorPatience),
+		grpc.Creds(guard{credentials.NewTLS(p.options.Door.TLS), p.refusedHandshake}))...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s, ads)
 	metricsv3.RegisterMetricsServiceServer(s, p.signals)
 	healthv3.RegisterHealthDiscoveryServiceServer(s, hds.NewServer(hds.Options{Connect: p.connectChecker, Log: p.log}))

@@ -13,8 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"golang.org/x/net/netutil"
 
+	"github.com/heddle-mesh/heddle/bounded"
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/attest"
 )
@@ -159,7 +159,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		ErrorLog:          newErrorLog(s.options.Log),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.ServeTLS(netutil.LimitListener(s.addresses.listen(l), maxConnections), "", "") }()
+	go func() { ended <- server.ServeTLS(bounded.Listener(l, maxPerAddress, maxConnections), "", "") }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("serve the signer's API on %s: %w", l.Addr(), err)
