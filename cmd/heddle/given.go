@@ -13,31 +13,6 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 )
 
-// caFile is a PEM file of a given CA, and the flag that names it.
-type caFile struct{ flag, path string }
-
-// caFiles are those of a given CA. Anchors and jwtKey may have no path.
-type caFiles struct{ chain, key, anchors, jwtKey caFile }
-
-// read gives what is in them, with a new key for tokens if none is given.
-func (f caFiles) read() (m identity.Material, err error) {
-	for _, file := range []struct {
-		caFile
-		into *[]byte
-	}{{f.chain, &m.Certificates}, {f.key, &m.Key}, {f.anchors, &m.Anchors}, {f.jwtKey, &m.JWTKey}} {
-		if file.path == "" {
-			continue
-		}
-		if *file.into, err = os.ReadFile(file.path); err != nil {
-			return identity.Material{}, fmt.Errorf("--%s: %w", file.flag, err)
-		}
-	}
-	if m.JWTKey == nil {
-		m.JWTKey, err = identity.NewJWTKey()
-	}
-	return m, err
-}
-
 // caFlags name the CA that heddle serve begins with, where there never was one.
 type caFlags struct{ chain, key, anchors, jwtKey string }
 
@@ -56,12 +31,32 @@ func (f *caFlags) first(td spiffeid.TrustDomain) (controlplane.FirstCA, error) {
 	case f.chain == "" || f.key == "":
 		return controlplane.FirstCA{}, errors.New("--ca-chain and --ca-key belong together, and --ca-anchors and --ca-jwt-key to them")
 	}
-	files := caFiles{caFile{"ca-chain", f.chain}, caFile{"ca-key", f.key}, caFile{"ca-anchors", f.anchors}, caFile{"ca-jwt-key", f.jwtKey}}
 	return controlplane.FirstCA{From: f.chain, Make: func(now time.Time) (*identity.Authority, error) {
-		m, err := files.read()
+		m, err := f.read()
 		if err != nil {
 			return nil, err
 		}
 		return identity.LoadAuthority(td, m, now)
 	}}, nil
+}
+
+// read gives what is in the files, with a new key for tokens if none is given.
+func (f *caFlags) read() (m identity.Material, err error) {
+	for _, file := range []struct {
+		flag, path string
+		into       *[]byte
+	}{
+		{"ca-chain", f.chain, &m.Certificates}, {"ca-key", f.key, &m.Key}, {"ca-anchors", f.anchors, &m.Anchors}, {"ca-jwt-key", f.jwtKey, &m.JWTKey},
+	} {
+		if file.path == "" {
+			continue
+		}
+		if *file.into, err = os.ReadFile(file.path); err != nil {
+			return identity.Material{}, fmt.Errorf("--%s: %w", file.flag, err)
+		}
+	}
+	if m.JWTKey == nil {
+		m.JWTKey, err = identity.NewJWTKey()
+	}
+	return m, err
 }
