@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"bytes"
 	"context"
 	"testing"
 	"testing/synctest"
@@ -11,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // slow is a keeper that answers nothing before its context has ended.
@@ -32,7 +32,7 @@ func (s *slow) Save(ctx context.Context, policies []model.SavedPolicy) error {
 
 func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log transcript.Buffer
 		keeper := &slow{}
 		s := newSaver(keeper, zerolog.New(&log))
 		ctx, stop := context.WithCancel(t.Context())
@@ -48,7 +48,7 @@ func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
 		if diff := cmp.Diff([]model.SavedPolicy{policy}, keeper.kept); diff != "" {
 			t.Errorf("kept (-want +got):\n%s", diff)
 		}
-		if log.Len() > 0 {
+		if log.String() != "" {
 			t.Errorf("it says: %s", log.String())
 		}
 	})

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // keeper is what both ways of keeping policies do.
@@ -156,7 +156,7 @@ func TestRevisionsOfANamespaceThatIsGoneAreNoConcern(t *testing.T) {
 
 func TestRevisionsThatCannotBeReadArePassedOver(t *testing.T) {
 	ns := api.Namespace(t)
-	var log bytes.Buffer
+	var log transcript.Buffer
 	r := newRevisions(t, zerolog.New(&log))
 	good := model.SavedPolicy{ConfigMap: model.Key{Namespace: ns, Name: "catalog"}, UID: "u", Item: "a.yaml", Good: "x", GoodHash: "h"}
 	save(t, r, good)
@@ -185,7 +185,7 @@ func TestRevisionsThatCannotBeReadArePassedOver(t *testing.T) {
 }
 
 func TestFilesThatCannotBeReadArePassedOver(t *testing.T) {
-	var log bytes.Buffer
+	var log transcript.Buffer
 	dir := filepath.Join(t.TempDir(), "state")
 	k := NewStateFolder(dir, zerolog.New(&log))
 	good := model.SavedPolicy{ConfigMap: model.Key{Namespace: "shop", Name: "catalog"}, UID: "u", Item: "a.yaml", Good: "x", GoodHash: "h"}

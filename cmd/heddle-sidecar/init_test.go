@@ -1,17 +1,18 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 func TestInitPrintsTheRulesThatItWouldInstall(t *testing.T) {
-	var out, errs bytes.Buffer
+	var out, errs transcript.Buffer
 	if code := run([]string{"init", "--print", "--skip-outbound-cidrs", "10.9.0.0/16", "--skip-inbound-ports=8000-8010"}, &out, &errs); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs.String())
 	}
@@ -30,7 +31,7 @@ func TestInitRefusesWhatItDoesNotUnderstandAndSaysWhat(t *testing.T) {
 		"--skip":                    "heddle-sidecar init --help",
 		"now":                       `"now" is not understood`,
 	} {
-		var out, errs bytes.Buffer
+		var out, errs transcript.Buffer
 		if code := run(append([]string{"init"}, strings.Fields(args)...), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
 			t.Errorf("init %s: exit code %d, %q; want 1 and %q", args, code, errs.String(), want)
 		}
@@ -62,7 +63,7 @@ func TestWhatInjectionSetsIsReadOrRefused(t *testing.T) {
 	} {
 		t.Run(variables[0]+"="+variables[1], func(t *testing.T) {
 			t.Setenv(variables[0], variables[1])
-			var out, errs bytes.Buffer
+			var out, errs transcript.Buffer
 			if code := run(args, &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
 				t.Errorf("exit code %d, %q; want 1 and %q", code, errs.String(), want)
 			}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -106,7 +105,7 @@ func TestJoiningSaysWhatIsWrong(t *testing.T) {
 		`no control plane answers on /nowhere`:       {"--join", "/nowhere", "--pod", "shop/web-1"},
 		`--signer and --join: the control plane say`: {"--join", socket, "--pod", "shop/web-1", "--signer", "127.0.0.1:1"},
 	} {
-		var out bytes.Buffer
+		var out transcript.Buffer
 		if err := serve(t.Context(), args, &out, &out); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v; want %s", args[2:], err, want)
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -394,7 +393,7 @@ func TestFlagsThatMakeNoSenseAreRefused(t *testing.T) {
 		"want a loopback address":       {"--ready", "0.0.0.0:1"},
 	} {
 		t.Run(want, func(t *testing.T) {
-			var said bytes.Buffer
+			var said transcript.Buffer
 			args := slices.Concat(good, []string{"--dir", filepath.Join(t.TempDir(), "d")}, more)
 			if code := run(args, io.Discard, &said); code != 1 || !strings.Contains(said.String(), want) {
 				t.Errorf("%d: %s", code, said.String())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -16,11 +15,12 @@ import (
 
 	"github.com/heddle-mesh/heddle/check"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // typed runs a command line.
 func typed(args ...string) (code int, stdout, stderr string) {
-	var out, err bytes.Buffer
+	var out, err transcript.Buffer
 	code = run(args, strings.NewReader(""), &out, &err)
 	return code, out.String(), err.String()
 }

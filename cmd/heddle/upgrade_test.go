@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,13 +12,14 @@ import (
 
 	"github.com/heddle-mesh/heddle/deploy"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // heddleIn runs the command line with a cluster.
 func heddleIn(t *testing.T, kubeconfig string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	t.Setenv("KUBECONFIG", kubeconfig)
-	var out, problems bytes.Buffer
+	var out, problems transcript.Buffer
 	code = run(args, strings.NewReader(""), &out, &problems)
 	return out.String(), problems.String(), code
 }

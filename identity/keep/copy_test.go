@@ -1,7 +1,6 @@
 package keep
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,11 +17,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // Whoever may write in a namespace can make its copy immutable, or use its quota up.
 func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
-	var log bytes.Buffer
+	var log transcript.Buffer
 	registry := prometheus.NewRegistry()
 	begin := time.Time{}
 	inBubble(t, func(o *Options) {

@@ -1,7 +1,6 @@
 package keep
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
 	"slices"
@@ -13,13 +12,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/transcript"
 	"github.com/heddle-mesh/heddle/test/upstream"
 )
 
 func TestACAOfAnUpstreamIsRenewedInTimeAndFollowsItsRoot(t *testing.T) {
 	const life = 4 * time.Hour
 	var up *upstream.CA
-	var log bytes.Buffer
+	var log transcript.Buffer
 	inBubble(t, func(o *Options) {
 		o.Log = zerolog.New(&log)
 		up = upstream.New(t, life)

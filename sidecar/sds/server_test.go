@@ -1,7 +1,6 @@
 package sds
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"path/filepath"
@@ -18,9 +17,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
-func serveTest(t *testing.T, log *bytes.Buffer) (*Server, secretv3.SecretDiscoveryServiceClient) {
+func serveTest(t *testing.T, log *transcript.Buffer) (*Server, secretv3.SecretDiscoveryServiceClient) {
 	t.Helper()
 	s := New(Options{Names: []string{"default", "bundle"}, Log: zerolog.New(log)})
 	g := grpc.NewServer()
@@ -69,7 +70,7 @@ func awaitTaken(t *testing.T, s *Server, name, want string) {
 }
 
 func TestWhatIsTakenIsKnownOverBothProtocols(t *testing.T) {
-	s, client := serveTest(t, &bytes.Buffer{})
+	s, client := serveTest(t, &transcript.Buffer{})
 	set(t, s, "bundle", "v1")
 	if got := s.Taken("bundle"); got != "" {
 		t.Errorf("nobody asked, and %q is taken", got)
@@ -124,7 +125,7 @@ func TestWhatIsTakenIsKnownOverBothProtocols(t *testing.T) {
 }
 
 func TestARefusalIsCountedAndLoggedAndNothingIsTaken(t *testing.T) {
-	var log bytes.Buffer
+	var log transcript.Buffer
 	s, client := serveTest(t, &log)
 	set(t, s, "default", "v1")
 	stream, err := client.StreamSecrets(t.Context())
@@ -160,7 +161,7 @@ func TestARefusalIsCountedAndLoggedAndNothingIsTaken(t *testing.T) {
 }
 
 func TestNothingButSecretsIsServed(t *testing.T) {
-	s, client := serveTest(t, &bytes.Buffer{})
+	s, client := serveTest(t, &transcript.Buffer{})
 	stream, err := client.StreamSecrets(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -172,9 +172,13 @@ func (l *Load) end() {
 	l.running.Wait()
 }
 
-// Finish ends it, and wants nothing to have failed. It gives how many requests were answered in a second.
+// Finish ends it, and wants nothing to have failed. It gives how many requests were answered in a second. What happened in
+// less time than a request takes is over before one is answered: the load lasts until each protocol has been.
 func (l *Load) Finish() (rate float64) {
 	l.t.Helper()
+	eventually(l.t, "each protocol is answered", func() bool {
+		return l.answered[HTTP1].Load() > 0 && l.answered[HTTP2].Load() > 0 || l.failures() > 0
+	})
 	took := l.Since()
 	rate = float64(l.Answered()) / took.Seconds()
 	l.end()
