@@ -76,7 +76,7 @@ func TestUnderAnUpstreamSidecarsAreCertifiedAndRenewedAndTrustItsRoot(t *testing
 		t.Fatal(err)
 	}
 	next, signed := up.Root()
-	both, err := ask.Bundle(ctx, identity.Fingerprint(first.Bundle), "")
+	both, err := ask.Bundle(ctx, identity.Fingerprint(first.Bundle), client.Uses{})
 	if err != nil || both == nil || !both.HasX509Authority(root) || !both.HasX509Authority(next) || signed != 2 {
 		t.Errorf("after %d CAs that were signed the bundle is %v, %v; want the old root and the next one in it", signed, both, err)
 	}

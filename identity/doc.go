@@ -70,7 +70,8 @@
 //   - gives Envoy the bundle that came with a leaf before the leaf, or together with it;
 //   - puts a leaf in use at once, or never, and does not go back to an earlier one;
 //   - drops an answer if it was asked for before the last one that was put in use had come: a slow answer is an old one;
-//   - reports what its Envoy has acknowledged, bundle and leaf, and not what it has handed over.
+//   - reports what its Envoy has acknowledged, bundle and leaf, and not what it has handed over;
+//   - says with a request whether it has a leaf already: then nobody knows which it uses until it reports again.
 //
 // The keys of the old authority may be destroyed when the state is steady again, not before: [State.Abort] may need them.
 // A State that cannot be read, or that names an authority whose keys are not there, is an error for people to mend, and

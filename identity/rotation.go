@@ -74,7 +74,8 @@ type ProxyObservation struct {
 	LastSeen time.Time
 	// Reported is when it last reported: Taken, the fingerprint of the bundle that its Envoy has in use, and Authority,
 	// who signed the leaf that its Envoy has in use. One that has had its first leaf just now has reported by that the
-	// bundle that came with it, since it has no other.
+	// bundle that came with it, since it has no other. What one has reported before it was issued another leaf says
+	// nothing of the leaf that it uses since: Authority is empty then.
 	Reported         time.Time
 	Taken, Authority string
 	Issued           string    // who signed the leaf that it was issued last; it may be on its way still. Empty: not known

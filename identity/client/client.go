@@ -77,8 +77,15 @@ func New(o Options) *Client {
 // SVID asks for a certificate for the key of a CSR (DER, PKCS #10), by a token, or with "" by the certificate that the
 // caller has. What comes is checked: the chain leads to the bundle, and the leaf is for the CSR's key.
 func (c *Client) SVID(ctx context.Context, token string, csr []byte) (SVID, error) {
-	return c.certify(ctx, "/v1/svid", token, map[string][]byte{"csr": csr}, csr)
+	ask := struct {
+		CSR    []byte `json:"csr"`
+		Renews bool   `json:"renews,omitempty"`
+	}{csr, c.holds()}
+	return c.certify(ctx, "/v1/svid", token, ask, csr)
 }
+
+// holds says whether the caller has a certificate, so that something of it is in use.
+func (c *Client) holds() bool { return c.options.Certificate != nil && c.options.Certificate() != nil }
 
 // Serving asks for a certificate by which a server is known by DNS names, as SVID does. It is for the control plane, and
 // names no pod.
@@ -131,11 +138,16 @@ func (c *Client) svidOf(chain [][]byte, bundle, csr []byte) (s SVID, err error) 
 	return s, nil
 }
 
+// Uses is what a sidecar's Envoy has in use, each "" if that is not known.
+type Uses struct {
+	Bundle string // its fingerprint
+	Leaf   string // [identity.CertificateName] of its certificate
+}
+
 // Bundle waits until the bundle is another one than that with the fingerprint after, and gives it; nil if none came
-// within the signer's patience of 45 s. taken reports the fingerprint of the one that this sidecar's Envoy has in use,
-// "" if that is not known. It needs a certificate.
-func (c *Client) Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error) {
-	query := url.Values{"after": {after}, "taken": {taken}}
+// within the signer's patience of 45 s. The signer hears what is in use. It needs a certificate.
+func (c *Client) Bundle(ctx context.Context, after string, uses Uses) (*spiffebundle.Bundle, error) {
+	query := url.Values{"after": {after}, "taken": {uses.Bundle}, "leaf": {uses.Leaf}}
 	var answer struct {
 		Bundle json.RawMessage `json:"bundle"`
 	}

@@ -250,15 +250,15 @@ func TestEachCallShowsTheCertificateOfNowAndOnlyWithoutAToken(t *testing.T) {
 func TestABundleThatDidNotChangeIsNil(t *testing.T) {
 	s := newSigner(t)
 	s.says(http.StatusNoContent, "")
-	b, err := s.client().Bundle(t.Context(), "a", "b")
+	b, err := s.client().Bundle(t.Context(), "a", Uses{Bundle: "b", Leaf: "c"})
 	if b != nil || err != nil {
 		t.Errorf("got %v, %v", b, err)
 	}
-	if q := s.seen[0].URL.RawQuery; q != "after=a&taken=b" {
+	if q := s.seen[0].URL.RawQuery; q != "after=a&leaf=c&taken=b" {
 		t.Errorf("asked with %q", q)
 	}
 	s.says(http.StatusOK, `{"bundle":{"keys":[]}}`)
-	if _, err := s.client().Bundle(t.Context(), "", ""); identity.CodeOf(err) != identity.CodeBundle {
+	if _, err := s.client().Bundle(t.Context(), "", Uses{}); identity.CodeOf(err) != identity.CodeBundle {
 		t.Errorf("a bundle that trusts nobody: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
 )
 
 const (
@@ -82,17 +83,14 @@ func pause(failures int, chance float64) time.Duration {
 func (h *Holder) poll(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	shown, b, _ := h.docs.current()
-	use := h.o.InUse
-	after, taken := identity.Fingerprint(b), use.Bundle()
+	_, b, _ := h.docs.current()
+	after, uses := identity.Fingerprint(b), h.uses()
 	news := make(chan struct{})
 	go func() { // ends with ctx, which ends when poll returns
 		for {
-			c, _, documents := h.docs.current()
-			changed := use.Changed()
-			// The signer waits with a rotation for the report of the certificate in use, which is that of the connection
-			// that asks.
-			if use.Bundle() != taken || c != shown && use.Certificate() == c.Version() {
+			_, _, documents := h.docs.current()
+			changed := h.o.InUse.Changed()
+			if h.uses() != uses { // the signer waits with a rotation for it
 				close(news)
 				stop()
 				return
@@ -105,7 +103,7 @@ func (h *Holder) poll(ctx context.Context) error {
 			}
 		}
 	}()
-	got, err := h.signer.Bundle(ctx, after, taken)
+	got, err := h.signer.Bundle(ctx, after, uses)
 	select {
 	case <-news:
 		if err != nil {
@@ -121,6 +119,10 @@ func (h *Holder) poll(ctx context.Context) error {
 		h.sayBundle("signer")
 	}
 	return err
+}
+
+func (h *Holder) uses() client.Uses {
+	return client.Uses{Bundle: h.o.InUse.Bundle(), Leaf: h.o.InUse.Certificate()}
 }
 
 func fingerprintOf(b *spiffebundle.Bundle) string {

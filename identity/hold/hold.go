@@ -31,7 +31,7 @@ import (
 // Signer is what a holder asks of the control plane; [client.Client] is the real one.
 type Signer interface {
 	SVID(ctx context.Context, token string, csr []byte) (client.SVID, error)
-	Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error)
+	Bundle(ctx context.Context, after string, uses client.Uses) (*spiffebundle.Bundle, error)
 }
 
 // Trust is what a connection to the signer is made with. Both rotate, so they are asked for each time.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/test/signers"
 )
 
@@ -59,15 +60,15 @@ func (u *use) Bundle() string           { u.mu.Lock(); defer u.mu.Unlock(); retu
 func (u *use) Certificate() string      { u.mu.Lock(); defer u.mu.Unlock(); return u.certificate }
 func (u *use) Changed() <-chan struct{} { u.mu.Lock(); defer u.mu.Unlock(); return u.changed }
 
-func (u *use) set(bundle string) {
+func (u *use) set(bundle, certificate string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.bundle = bundle
+	u.bundle, u.certificate = bundle, certificate
 	close(u.changed)
 	u.changed = make(chan struct{})
 }
 
-func TestABundleIsReportedAsTakenWhenItIsInUseAndAtOnce(t *testing.T) {
+func TestWhatIsInUseIsReportedAtOnceAndNothingThatIsOnlyHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSigner(t, "web", time.Hour)
 		o, in := options(t, s, t.TempDir()), &use{changed: make(chan struct{})}
@@ -78,15 +79,28 @@ func TestABundleIsReportedAsTakenWhenItIsInUseAndAtOnce(t *testing.T) {
 		go func() { ended <- h.Run(ctx) }()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if c, _, _ := h.Current(); c == nil || s.Taken() != "" {
-			t.Errorf("%q is reported, and nothing is in use", s.Taken())
+		c, b, _ := h.Current()
+		if c == nil || s.Taken() != (client.Uses{}) {
+			t.Fatalf("%+v is reported, and nothing is in use", s.Taken())
 		}
-		in.set(identity.Fingerprint(s.Trusted()))
-		time.Sleep(2 * pollPace)
+		wantReport := func(want client.Uses) {
+			in.set(want.Bundle, want.Leaf)
+			time.Sleep(2 * pollPace)
+			synctest.Wait()
+			if s.Taken() != want {
+				t.Errorf("%+v is reported a moment after %+v came in use", s.Taken(), want)
+			}
+		}
+		bundle, first := identity.Fingerprint(b), identity.CertificateName(c.Chain()[0])
+		wantReport(client.Uses{Bundle: bundle})
+		wantReport(client.Uses{Bundle: bundle, Leaf: first})
+		h.Renew()
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if s.Taken() != identity.Fingerprint(s.Trusted()) {
-			t.Errorf("%q is reported a moment after the bundle came in use", s.Taken())
+		if c, _, _ = h.Current(); c.Version() == first || s.Taken().Leaf != first {
+			t.Errorf("%+v is reported while %s is held and %s in use", s.Taken(), c.Version(), first)
 		}
+		wantReport(client.Uses{Bundle: bundle, Leaf: c.Version()})
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)

@@ -281,13 +281,13 @@ func TestThePathsForCertificatesServeOnlyPodsThatAreThere(t *testing.T) {
 		t.Helper()
 		_, err := mine.JWT(t.Context(), []string{"x"})
 		s.wantCode(err, string(want))
-		_, err = mine.Bundle(t.Context(), "", "")
+		_, err = mine.Bundle(t.Context(), "", client.Uses{})
 		s.wantCode(err, string(want))
 	}
 	if _, err := mine.JWT(t.Context(), []string{"x"}); err != nil {
 		t.Errorf("while the pod runs: %v", err)
 	}
-	if _, err := mine.Bundle(t.Context(), "", ""); err != nil {
+	if _, err := mine.Bundle(t.Context(), "", client.Uses{}); err != nil {
 		t.Errorf("while the pod runs: %v", err)
 	}
 	s.delete(p)

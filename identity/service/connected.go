@@ -24,7 +24,8 @@ const forget = 5 * time.Minute
 // maxPolls is how many requests of one sidecar wait at once: one of its present process and of the one before.
 const maxPolls = 4
 
-// Sidecar is what the signer knows of one: all of it from certificates, but for Taken, which is the sidecar's word.
+// Sidecar is what the signer knows of one: all of it from certificates, but for Taken and Uses, which are the sidecar's
+// word. One that lies harms itself: its peers go on without it.
 type Sidecar struct {
 	ID        string    `json:"id,omitempty"` // in Facts only
 	Namespace string    `json:"namespace"`
@@ -36,7 +37,8 @@ type Sidecar struct {
 	Issued    string    `json:"issued,omitempty"` // the name of who signed the one that was issued last
 	NotAfter  time.Time `json:"notAfter"`         // of the one shown or the one issued, whichever is later
 	Taken     string    `json:"taken"`            // the fingerprint of the bundle that it has in use; empty if it did not say
-	Reported  time.Time `json:"reported"`         // when it said so, and showed its leaf
+	Uses      string    `json:"uses,omitempty"`   // the name of who signed the leaf that it has in use; empty if it did not say since it was issued another
+	Reported  time.Time `json:"reported"`         // when it said so
 	Connected bool      `json:"connected"`
 }
 
@@ -97,12 +99,19 @@ func (c *Connected) count() (n int) {
 
 // leaf is a certificate that was shown or issued.
 type leaf struct {
-	serial, authority string
-	notAfter          time.Time
+	name, serial, authority string
+	notAfter                time.Time
 }
 
+// uses is what a sidecar says that it has in use: the fingerprint of the bundle and the name of the leaf. Empty: it does
+// not know.
+type uses struct{ bundle, leaf string }
+
 func leafOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) leaf {
-	return leaf{hex.EncodeToString(chain[0].SerialNumber.Bytes()), AuthorityOf(chain, bundle), chain[0].NotAfter.UTC()}
+	return leaf{
+		name: identity.CertificateName(chain[0]), serial: hex.EncodeToString(chain[0].SerialNumber.Bytes()),
+		authority: AuthorityOf(chain, bundle), notAfter: chain[0].NotAfter.UTC(),
+	}
 }
 
 // AuthorityOf names who signed a leaf: the next certificate of its chain, or a root, which is never sent.
@@ -118,17 +127,32 @@ func AuthorityOf(chain []*x509.Certificate, bundle *spiffebundle.Bundle) string 
 	return ""
 }
 
-// issued notes a new leaf, and the bundle that it came with. Who had none before has nothing else in use.
-func (c *Connected) issued(w identity.Workload, l leaf, bundle string) {
+// began notes the leaf of a sidecar that had none, and the bundle that it came with: it has nothing else in use.
+func (c *Connected) began(w identity.Workload, l leaf, bundle string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, isNew := c.record(w, l)
+	r := c.issue(w, l)
+	r.Serial, r.Authority = l.serial, l.authority
+	r.Taken, r.Uses, r.Reported = bundle, l.authority, r.seen
+}
+
+// renewed notes another leaf. From now on nobody knows which one is in use, until the sidecar says so.
+func (c *Connected) renewed(w identity.Workload, l leaf) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.issue(w, l)
+	r.Uses = ""
+	if r.Serial == "" { // it is not known what it shows
+		r.Serial, r.Authority = l.serial, l.authority
+	}
+}
+
+func (c *Connected) issue(w identity.Workload, l leaf) *record {
+	r := c.record(w, l)
 	r.Issued = l.authority
 	close(r.renewed)
 	r.renewed = make(chan struct{})
-	if isNew {
-		r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, bundle, r.seen
-	}
+	return r
 }
 
 // alsoIssued notes a leaf that goes with the sidecar's own. That one is asked for first and this one after it, so whoever
@@ -136,20 +160,22 @@ func (c *Connected) issued(w identity.Workload, l leaf, bundle string) {
 func (c *Connected) alsoIssued(w identity.Workload, l leaf) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, _ := c.record(w, l)
-	r.Issued = l.authority
+	c.record(w, l).Issued = l.authority
 }
 
 // poll notes that a sidecar waits for a bundle, until the function that it gives is called; nil if it waits too often
 // already. renewed is closed when it is issued a leaf meanwhile.
-func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func(), renewed <-chan struct{}) {
+func (c *Connected) poll(w identity.Workload, l leaf, u uses) (end func(), renewed <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r, _ := c.record(w, l)
+	r := c.record(w, l)
 	if r.polls >= maxPolls {
 		return nil, nil
 	}
-	r.Serial, r.Authority, r.Taken, r.Reported = l.serial, l.authority, taken, r.seen
+	r.Serial, r.Authority, r.Taken, r.Uses, r.Reported = l.serial, l.authority, u.bundle, "", r.seen
+	if u.leaf == l.name {
+		r.Uses = l.authority
+	}
 	r.polls++
 	return func() {
 		c.mu.Lock()
@@ -159,10 +185,10 @@ func (c *Connected) poll(w identity.Workload, l leaf, taken string) (end func(),
 	}, r.renewed
 }
 
-func (c *Connected) record(w identity.Workload, l leaf) (r *record, isNew bool) {
+func (c *Connected) record(w identity.Workload, l leaf) *record {
 	key := sidecarKey{w.Namespace, w.Pod, w.PodUID}
-	r = c.known[key]
-	if isNew = r == nil; isNew {
+	r := c.known[key]
+	if r == nil {
 		r = &record{renewed: make(chan struct{})}
 		c.known[key] = r
 	}
@@ -171,5 +197,5 @@ func (c *Connected) record(w identity.Workload, l leaf) (r *record, isNew bool) 
 	if l.notAfter.After(r.NotAfter) {
 		r.NotAfter = l.notAfter
 	}
-	return r, isNew
+	return r
 }

@@ -38,35 +38,41 @@ func web(pod string) identity.Workload {
 
 func byName(a, b identity.ProxyObservation) bool { return a.Name < b.Name }
 
-func TestARotationHearsOfWhoShowsWhatAndWhoIsSilent(t *testing.T) {
+func TestARotationHearsOfWhoUsesWhatAndWhoIsSilent(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)
-	old, next := leaf{"01", "old", at(3600)}, leaf{"02", "new", at(7200)}
-	end, renewed := c.poll(web("a"), old, "bundle-1")
+	old, next := leaf{"one", "01", "old", at(3600)}, leaf{"two", "02", "new", at(7200)}
+	end, renewed := c.poll(web("a"), old, uses{"bundle-1", "one"})
 	end()
 	clock.now = at(10)
-	c.issued(web("a"), next, "bundle-2") // it is on its way
+	c.renewed(web("a"), next) // it is on its way
 	select {
 	case <-renewed:
 	default:
 		t.Error("who waits does not hear that it has a new leaf to show")
 	}
-	c.issued(web("b"), old, "bundle-1") // its first
+	c.began(web("b"), old, "bundle-1") // its first
 	clock.now = at(20)
-	c.poll(web("c"), next, "") // it did not say
+	c.poll(web("c"), next, uses{}) // it did not say
+	c.poll(web("d"), next, uses{"bundle-2", "one"})
+	c.poll(web("e"), next, uses{"bundle-2", "two"})
+	c.renewed(web("f"), next) // of a signer that was restarted: it has another in use
 	r := roll{pods: map[string]attest.Pod{}}
-	for _, pod := range []string{"a", "b", "c", "silent"} {
+	for _, pod := range []string{"a", "b", "c", "d", "e", "f", "silent"} {
 		r.pods["shop/"+pod] = attest.Pod{UID: "uid-" + pod}
 		r.started = append(r.started, attest.PodName{Namespace: "shop", Name: pod, UID: "uid-" + pod})
 	}
-	c.issued(web("deleted"), old, "bundle-1")
-	c.issued(identity.Workload{Namespace: "shop", Account: "web", Pod: "b", PodUID: "uid-earlier"}, old, "bundle-1")
+	c.began(web("deleted"), old, "bundle-1")
+	c.began(identity.Workload{Namespace: "shop", Account: "web", Pod: "b", PodUID: "uid-earlier"}, old, "bundle-1")
 
 	got := c.Observe(r, at(30), at(-5))
 	want := []identity.ProxyObservation{
-		{Name: "shop/a", LastSeen: at(10), Reported: at(0), Taken: "bundle-1", Authority: "old", Issued: "new", LeafExpires: at(7200)},
+		{Name: "shop/a", LastSeen: at(10), Reported: at(0), Taken: "bundle-1", Issued: "new", LeafExpires: at(7200)},
 		{Name: "shop/b", LastSeen: at(10), Reported: at(10), Taken: "bundle-1", Authority: "old", Issued: "old", LeafExpires: at(3600)},
-		{Name: "shop/c", LastSeen: at(30), Reported: at(20), Authority: "new", LeafExpires: at(7200)},
+		{Name: "shop/c", LastSeen: at(30), Reported: at(20), LeafExpires: at(7200)},
+		{Name: "shop/d", LastSeen: at(30), Reported: at(20), Taken: "bundle-2", LeafExpires: at(7200)},
+		{Name: "shop/e", LastSeen: at(30), Reported: at(20), Taken: "bundle-2", Authority: "new", LeafExpires: at(7200)},
+		{Name: "shop/f", LastSeen: at(20), Issued: "new", LeafExpires: at(7200)},
 		{Name: "shop/silent", LastSeen: at(-5)},
 	}
 	if diff := cmp.Diff(want, got.Proxies, cmpopts.SortSlices(byName)); diff != "" {
@@ -81,14 +87,14 @@ func TestARotationHearsOfWhoShowsWhatAndWhoIsSilent(t *testing.T) {
 func TestACertificateThatGoesWithALeafCountsAsIssuedLast(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)
-	old, next := leaf{"01", "old", at(3600)}, leaf{"02", "new", at(3700)}
+	old, next := leaf{"one", "01", "old", at(3600)}, leaf{"two", "02", "new", at(3700)}
 	observed := func() identity.ProxyObservation { return c.Observe(nil, at(30), at(-5)).Proxies[0] }
-	c.issued(web("a"), next, "bundle-2")
-	c.alsoIssued(web("a"), leaf{"03", "old", at(7200)})
+	c.began(web("a"), next, "bundle-2")
+	c.alsoIssued(web("a"), leaf{"three", "03", "old", at(7200)})
 	if got := observed(); got.Issued != "old" || !got.LeafExpires.Equal(at(7200)) || got.Authority != "new" {
 		t.Errorf("%+v", got)
 	}
-	c.issued(web("a"), next, "bundle-2")
+	c.began(web("a"), next, "bundle-2")
 	c.alsoIssued(web("a"), next)
 	if got := observed(); got.Issued != "new" {
 		t.Errorf("%+v", got)
@@ -104,7 +110,7 @@ func TestACertificateThatGoesWithALeafCountsAsIssuedLast(t *testing.T) {
 func TestWhatWasSeenBeforeThisProcessServedDoesNotCount(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)
-	c.issued(web("a"), leaf{"01", "old", at(3600)}, "bundle-1")
+	c.began(web("a"), leaf{"one", "01", "old", at(3600)}, "bundle-1")
 	r := roll{
 		pods:    map[string]attest.Pod{"shop/a": {UID: "uid-a"}},
 		started: []attest.PodName{{Namespace: "shop", Name: "a", UID: "uid-a"}},
@@ -125,7 +131,7 @@ func TestWhatWasSeenBeforeThisProcessServedDoesNotCount(t *testing.T) {
 func TestASidecarIsForgottenSomeTimeAfterItsLeaf(t *testing.T) {
 	clock := &moving{at(0)}
 	c := NewConnected(clock.Now)
-	c.issued(web("a"), leaf{"01", "old", at(3600)}, "bundle-1")
+	c.began(web("a"), leaf{"one", "01", "old", at(3600)}, "bundle-1")
 	for second, want := range map[int]bool{0: true, 60: true, 91: false, 3600: false} {
 		clock.now = at(second)
 		if list := c.Sidecars(); len(list) != 1 || list[0].Connected != want {
@@ -142,11 +148,11 @@ func TestASidecarWaitsOnlySoManyTimes(t *testing.T) {
 	c := NewConnected((&moving{at(0)}).Now)
 	var ends []func()
 	for range maxPolls {
-		end, _ := c.poll(web("a"), leaf{"01", "old", at(3600)}, "")
+		end, _ := c.poll(web("a"), leaf{"one", "01", "old", at(3600)}, uses{})
 		ends = append(ends, end)
 	}
 	may := func(pod string) bool {
-		end, _ := c.poll(web(pod), leaf{"01", "old", at(3600)}, "")
+		end, _ := c.poll(web(pod), leaf{"one", "01", "old", at(3600)}, uses{})
 		return end != nil
 	}
 	if may("a") {

@@ -16,6 +16,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
 )
 
 // foreign is an issuer that is none of ours, made with the standard library alone. It signs leaves itself, and no tokens.
@@ -81,7 +82,7 @@ func TestTheServiceWorksWithAnIssuerThatIsNoneOfOurs(t *testing.T) {
 	if second, err := mine.SVID(t.Context(), "", csrOf(t, newKey(t))); err != nil || second.Chain[0].Equal(first.Chain[0]) {
 		t.Errorf("renewed it is the same, or %v", err)
 	}
-	bundle, err := mine.Bundle(t.Context(), "", identity.Fingerprint(first.Bundle))
+	bundle, err := mine.Bundle(t.Context(), "", client.Uses{Bundle: identity.Fingerprint(first.Bundle)})
 	if err != nil || bundle == nil || !bundle.HasX509Authority(f.root) {
 		t.Errorf("the bundle is %v, %v", bundle, err)
 	}

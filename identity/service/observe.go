@@ -46,7 +46,7 @@ func (c *Connected) Observe(roll Roll, now, since time.Time) identity.Observatio
 		delete(unseen, key)
 		o.Proxies = append(o.Proxies, identity.ProxyObservation{
 			Name: key.namespace + "/" + key.pod, LastSeen: r.seen, Reported: r.Reported, Taken: r.Taken,
-			Authority: r.Authority, Issued: r.Issued, LeafExpires: r.NotAfter,
+			Authority: r.Uses, Issued: r.Issued, LeafExpires: r.NotAfter,
 		})
 	}
 	for key := range unseen {

@@ -20,7 +20,8 @@ import (
 func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
 	begin := s.options.Now()
 	var ask struct {
-		CSR []byte `json:"csr"`
+		CSR    []byte `json:"csr"`
+		Renews bool   `json:"renews"` // it has a certificate already
 	}
 	if err := read(w, r, &ask); err != nil {
 		return err
@@ -34,7 +35,11 @@ func (s *Server) svid(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	leaf := chain[0]
-	s.connected.issued(workload, leafOf(chain, bundle), identity.Fingerprint(bundle))
+	if l := leafOf(chain, bundle); ask.Renews {
+		s.connected.renewed(workload, l)
+	} else {
+		s.connected.began(workload, l, identity.Fingerprint(bundle))
+	}
 	s.metrics.issued("svid", s.options.Now().Sub(begin))
 	s.options.Log.Info().Stringer("id", leaf.URIs[0]).Str("pod", workload.Namespace+"/"+workload.Pod).Str("pod_uid", workload.PodUID).
 		Str("node", workload.Node).Str("serial", hex.EncodeToString(leaf.SerialNumber.Bytes())).Time("not_after", leaf.NotAfter).Msg("issued")
@@ -158,13 +163,14 @@ func (s *Server) bundle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	after, taken := r.URL.Query().Get("after"), r.URL.Query().Get("taken")
-	for _, f := range []string{after, taken} {
+	query := r.URL.Query()
+	after, uses := query.Get("after"), uses{bundle: query.Get("taken"), leaf: query.Get("leaf")}
+	for _, f := range []string{after, uses.bundle, uses.leaf} {
 		if f != "" && !fingerprint.MatchString(f) {
-			return &problem{http.StatusBadRequest, codeRequest, "after and taken are fingerprints of bundles: 64 hexadecimal digits", nil}
+			return &problem{http.StatusBadRequest, codeRequest, "after and taken are fingerprints of bundles, and leaf is one of a certificate: 64 hexadecimal digits", nil}
 		}
 	}
-	end, renewed := s.connected.poll(workload, leafOf(r.TLS.PeerCertificates, bundle), taken)
+	end, renewed := s.connected.poll(workload, leafOf(r.TLS.PeerCertificates, bundle), uses)
 	if end == nil {
 		return &problem{http.StatusTooManyRequests, codeBusy, "this sidecar waits for the bundle several times already", nil}
 	}

@@ -63,7 +63,7 @@ func (m *member) live(ctx context.Context, t testing.TB) error {
 			return err
 		}
 		name := identity.Fingerprint(b)
-		got, err := m.client.Bundle(ctx, name, name)
+		got, err := m.client.Bundle(ctx, name, client.Uses{Bundle: name, Leaf: identity.CertificateName(m.shows().Leaf)})
 		switch {
 		case ctx.Err() != nil:
 			return nil

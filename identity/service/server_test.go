@@ -131,7 +131,7 @@ func TestACertificateOfAnotherKindOpensNothing(t *testing.T) {
 		"of another trust domain": {certificate(t, foreign, must[spiffeid.ID](t)(identity.ID(foreign.TrustDomain(), "shop", "web")), "web-1"), "trust-domain"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := s.client(c.cert).Bundle(t.Context(), "", ""); err == nil {
+			if _, err := s.client(c.cert).Bundle(t.Context(), "", client.Uses{}); err == nil {
 				t.Fatal("it was let in")
 			}
 			// The handshake itself fails, so the code is in the metric and in the log only.
@@ -140,7 +140,7 @@ func TestACertificateOfAnotherKindOpensNothing(t *testing.T) {
 			}
 		})
 	}
-	_, err := s.client(nil).Bundle(t.Context(), "", "")
+	_, err := s.client(nil).Bundle(t.Context(), "", client.Uses{})
 	s.wantCode(err, "no-certificate")
 	_, err = s.client(certificate(t, s.ca.signing, signerID(t), "", func(r *identity.Request) { r.PodUID = "" })).JWT(t.Context(), []string{"x"})
 	s.wantCode(err, "pod-missing")
@@ -150,15 +150,15 @@ func TestAConnectionEndsToCountWithTheRootOfItsCertificate(t *testing.T) {
 	s, _ := forFiles(t)
 	old := s.ca.signing
 	c := s.client(s.sidecar("shop", "web", "web-1"))
-	if _, err := c.Bundle(t.Context(), "", ""); err != nil {
+	if _, err := c.Bundle(t.Context(), "", client.Uses{}); err != nil {
 		t.Fatal(err)
 	}
 	next := newRoot(t)
 	s.ca.set(next, next.Bundle()) // without the old root, and with the connection still open
-	_, err := c.Bundle(t.Context(), "", "")
+	_, err := c.Bundle(t.Context(), "", client.Uses{})
 	s.wantCode(err, "chain")
 	s.ca.set(old, old.Bundle())
-	if _, err := c.Bundle(t.Context(), "", ""); err != nil {
+	if _, err := c.Bundle(t.Context(), "", client.Uses{}); err != nil {
 		t.Errorf("with the root back: %v", err)
 	}
 }
@@ -166,7 +166,7 @@ func TestAConnectionEndsToCountWithTheRootOfItsCertificate(t *testing.T) {
 func TestANewBundleReachesWhoWaitsForIt(t *testing.T) {
 	s, _ := forFiles(t)
 	c := s.client(s.sidecar("shop", "web", "web-1"))
-	now, err := c.Bundle(t.Context(), "", "")
+	now, err := c.Bundle(t.Context(), "", client.Uses{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestANewBundleReachesWhoWaitsForIt(t *testing.T) {
 	}
 	came := make(chan answer)
 	go func() {
-		b, err := c.Bundle(t.Context(), name, name)
+		b, err := c.Bundle(t.Context(), name, client.Uses{Bundle: name})
 		came <- answer{b, err}
 	}()
 	eventually(t, "the sidecar waits", func() bool {
@@ -243,7 +243,7 @@ func TestACAThatIsGoneIsSaidToEverybody(t *testing.T) {
 	s, tokens := forFiles(t)
 	c := s.client(s.sidecar("shop", "web", "web-1"))
 	s.ca.fail(goneError{})
-	_, err := c.Bundle(t.Context(), "", "")
+	_, err := c.Bundle(t.Context(), "", client.Uses{})
 	s.wantCode(err, "ca-missing")
 	_, err = s.client(nil).SVID(t.Context(), tokens.Hand(identity.Workload{Namespace: "shop", Account: "web", Pod: "web-1"}), csrOf(t, newKey(t)))
 	s.wantCode(err, "ca-missing")
@@ -330,7 +330,7 @@ func TestWaitingEndsWhenTheSignerStops(t *testing.T) {
 	c := running.client(running.sidecar("shop", "web", "web-1"))
 	waited := make(chan error, 1)
 	go func() {
-		_, err := c.Bundle(t.Context(), identity.Fingerprint(ca.bundle), "")
+		_, err := c.Bundle(t.Context(), identity.Fingerprint(ca.bundle), client.Uses{})
 		waited <- err
 	}()
 	eventually(t, "the sidecar waits", func() bool { return len(s.Sidecars().Sidecars()) == 1 })

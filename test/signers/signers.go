@@ -53,8 +53,8 @@ type Signer struct {
 	away     error
 	attempts []time.Time
 	tokens   []string
-	taken    string
-	heard    chan struct{} // closed and replaced when taken changes
+	uses     client.Uses
+	heard    chan struct{} // closed and replaced when uses changes
 }
 
 // New makes the signer of an account in namespace shop, whose certificates live so long.
@@ -153,10 +153,10 @@ func (s *Signer) SVID(ctx context.Context, token string, csr []byte) (client.SVI
 }
 
 // Bundle waits for another bundle than after.
-func (s *Signer) Bundle(ctx context.Context, after, taken string) (*spiffebundle.Bundle, error) {
+func (s *Signer) Bundle(ctx context.Context, after string, uses client.Uses) (*spiffebundle.Bundle, error) {
 	s.mu.Lock()
-	if s.taken != taken {
-		s.taken = taken
+	if s.uses != uses {
+		s.uses = uses
 		close(s.heard)
 		s.heard = make(chan struct{})
 	}
@@ -189,11 +189,11 @@ func (s *Signer) JWT(ctx context.Context, audience []string) (string, error) {
 	return s.ca.Mint(ctx, s.ID, audience, time.Minute)
 }
 
-// Taken is the fingerprint of the bundle that was last reported to be in use.
-func (s *Signer) Taken() string {
+// Taken is what was last reported to be in use.
+func (s *Signer) Taken() client.Uses {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.taken
+	return s.uses
 }
 
 // WaitTaken waits until it was reported that the current bundle is in use.
@@ -202,7 +202,7 @@ func (s *Signer) WaitTaken() {
 	deadline := time.After(20 * time.Second)
 	for {
 		s.mu.Lock()
-		taken, want, heard := s.taken, identity.Fingerprint(s.trusted), s.heard
+		taken, want, heard := s.uses.Bundle, identity.Fingerprint(s.trusted), s.heard
 		s.mu.Unlock()
 		if taken == want {
 			return
