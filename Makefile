@@ -16,9 +16,9 @@ RACE ?= $(if $(shell command -v $(CC) 2>/dev/null),-race)
 export GORACE ?= atexit_sleep_ms=50
 
 # What takes longest begins first, so that nothing long is left over at the end. It mostly waits, so one package more runs
-# than there are processors.
-SLOW := ./test/live ./test/wire ./policy ./test/roles ./test/outage ./translator ./test/mtls ./test/admission ./cmd/heddle ./demo ./sidecar ./kube
-AT_ONCE ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# than there are processors, and yet another beside the first, which does nothing but wait.
+SLOW := ./test/idle ./test/live ./test/wire ./policy ./test/roles ./test/outage ./translator ./test/mtls ./test/admission ./cmd/heddle ./demo ./sidecar ./kube
+AT_ONCE ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 
 .PHONY: help
 help: ## list the targets

@@ -24,10 +24,11 @@ type Caller struct {
 	bind netip.Prefix // where its sidecar's outbound listeners are
 	from net.Addr     // source address; nil for any
 	http *http.Transport
+	wait time.Duration // for an answer, and for all that is said over a connection
 }
 
 func newCaller(m *Mesh, pod string, bind netip.Prefix) *Caller {
-	c := &Caller{t: m.t, mesh: m, pod: pod, bind: bind}
+	c := &Caller{t: m.t, mesh: m, pod: pod, bind: bind, wait: patience}
 	c.http = c.transport()
 	return c
 }
@@ -37,6 +38,13 @@ func (c *Caller) From(a netip.Addr) *Caller {
 	o := *c
 	o.from = net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0))
 	o.http = o.transport()
+	return &o
+}
+
+// Patient is the same caller, waiting for so long. Others wait for what should take a moment.
+func (c *Caller) Patient(wait time.Duration) *Caller {
+	o := *c
+	o.wait = wait
 	return &o
 }
 
@@ -78,14 +86,14 @@ func (c *Caller) at(address string) string {
 // Dial opens a TCP connection to service:port, as "db:5432" or "db.shop:5432".
 func (c *Caller) Dial(service string) *Conn {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(c.t.Context(), c.wait)
 	defer cancel()
 	raw, err := c.dial(ctx, service)
 	if err != nil {
 		c.t.Fatalf("dial %s from %s: %v", service, c.pod, err)
 	}
 	c.t.Cleanup(func() { _ = raw.Close() })
-	if err := raw.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := raw.SetDeadline(time.Now().Add(c.wait)); err != nil {
 		c.t.Fatal(err)
 	}
 	return &Conn{raw, c.t, bufio.NewReader(raw)}
@@ -163,7 +171,7 @@ func (c *Caller) Do(method, url string, options ...Option) *Response {
 
 // Try sends a request and reads the answer.
 func (c *Caller) Try(ctx context.Context, method, url string, options ...Option) (*Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, c.wait)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

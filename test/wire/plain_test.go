@@ -98,9 +98,9 @@ func TestWithoutPolicyTheMeshAddsNoTimeout(t *testing.T) {
 	got.WantStatus(http.StatusOK).WantTook(20*time.Second, 30*time.Second)
 }
 
-// Envoy ends what stands still after 5 minutes, or an hour for connections, which is longer than a test may take. So
-// this one test looks at what the sidecars are told. That idle timeouts work as told is shown by
-// TestTimeoutsEndWhatTakesTooLong.
+// Envoy ends a stream that stands still after 5 minutes, which package test/idle waits for, and a connection after an hour,
+// which is longer than a test may take. So this one looks at what the sidecars are told. That idle timeouts work as told is
+// shown by TestTimeoutsEndWhatTakesTooLong.
 func TestNoIdleTimeoutOfEnvoysOwnIsLeft(t *testing.T) {
 	mesh := wire.Start(t, "protocols")
 	for _, pod := range []string{"web", "store-1"} {
