@@ -24,6 +24,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/test/transcript"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testing.T) {
@@ -33,7 +34,7 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 	o := options(t, s, dir)
 	o.Proxy, o.Log = e, zerolog.New(log)
 	a := run(t, o)
-	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
+	wait.Until(t, patience, "a request goes through", func() bool { return get(e.plain) == nil })
 	s.WaitTaken()
 	held := shown(t, a, e.mtls).PeerCertificates[0].SerialNumber
 
@@ -55,7 +56,7 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 			t.Fatal(err)
 		}
 		refused++
-		eventually(t, name+" is refused", func() bool { return a.sds.Refused()[bootstrap.CertificateSecret] == refused })
+		wait.Until(t, patience, name+" is refused", func() bool { return a.sds.Refused()[bootstrap.CertificateSecret] == refused })
 		if err := get(e.plain); err != nil {
 			t.Errorf("after %s: %v", name, err)
 		}
@@ -69,7 +70,7 @@ func TestASecretThatEnvoyRefusesChangesNothingAndTheNextGoodOneIsTaken(t *testin
 	noSecrets(t, a, "the agent's log", log.String())
 
 	a.held.Renew()
-	eventually(t, "the next good certificate is shown", func() bool {
+	wait.Until(t, patience, "the next good certificate is shown", func() bool {
 		return shown(t, a, e.mtls).PeerCertificates[0].SerialNumber.Cmp(held) != 0
 	})
 	// Envoy refuses bundles as long as it has a key that does not match; it has none.
@@ -93,9 +94,9 @@ func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	eventually(t, "Envoy runs", func() bool { _, err := e.admin(t.Context(), "/server_info"); return err == nil })
+	wait.Until(t, patience, "Envoy runs", func() bool { _, err := e.admin(t.Context(), "/server_info"); return err == nil })
 	a := run(t, options(t, s, dir))
-	eventually(t, "Envoy has asked", func() bool { return a.sds.Taken(bootstrap.BundleSecret) == identity.Fingerprint(s.Trusted()) })
+	wait.Until(t, patience, "Envoy has asked", func() bool { return a.sds.Taken(bootstrap.BundleSecret) == identity.Fingerprint(s.Trusted()) })
 	if err := get(e.plain); err == nil {
 		t.Error("a request goes through without an identity")
 	}
@@ -108,7 +109,7 @@ func TestEnvoyWaitsForItsSecretsHoweverLateTheyCome(t *testing.T) {
 		c.Close()
 	}
 	s.SetAway(nil)
-	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
+	wait.Until(t, patience, "a request goes through", func() bool { return get(e.plain) == nil })
 }
 
 // idle is a proxy that runs until it is told to end, or to fail.
@@ -141,7 +142,7 @@ func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing
 	more := func(n int) {
 		t.Helper()
 		before := len(s.Asked())
-		eventually(t, "more attempts", func() bool { return len(s.Asked()) >= before+n })
+		wait.Until(t, patience, "more attempts", func() bool { return len(s.Asked()) >= before+n })
 	}
 	more(2)
 	status, code := readyz(t, o.Ready)
@@ -162,11 +163,11 @@ func TestWithoutTheSignerTheAgentSaysWhyOncePerReasonAndStartsNoEnvoy(t *testing
 	}
 	s.SetAway(nil)
 	<-p.started
-	eventually(t, "it is ready", func() bool { status, code = readyz(t, o.Ready); return code == http.StatusOK && status.Ready })
+	wait.Until(t, patience, "it is ready", func() bool { status, code = readyz(t, o.Ready); return code == http.StatusOK && status.Ready })
 	if status.ID != s.ID.String() || status.Bundle != identity.Fingerprint(s.Trusted()) || status.Expires == nil {
 		t.Errorf("readiness: %+v", status)
 	}
-	eventually(t, "the log says that it is over", func() bool { return strings.Contains(log.String(), "works again") })
+	wait.Until(t, patience, "the log says that it is over", func() bool { return strings.Contains(log.String(), "works again") })
 	if strings.Contains(log.String(), secretToken) {
 		t.Errorf("the log: %s", log)
 	}
@@ -207,7 +208,7 @@ func TestSocketsAreForWhomTheyAreFor(t *testing.T) {
 	o.WorkloadAPI, o.WorkloadMode = filepath.Join(filepath.Dir(o.SDS), "api.sock"), 0o666
 	run(t, o)
 	for path, want := range map[string]os.FileMode{o.SDS: 0o600, o.WorkloadAPI: 0o666} {
-		eventually(t, "the mode of "+path, func() bool { st, err := os.Stat(path); return err == nil && st.Mode().Perm() == want })
+		wait.Until(t, patience, "the mode of "+path, func() bool { st, err := os.Stat(path); return err == nil && st.Mode().Perm() == want })
 	}
 
 	open := t.TempDir()

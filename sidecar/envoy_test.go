@@ -35,6 +35,9 @@ type realEnvoy struct {
 	said bytes.Buffer
 }
 
+// patience is how long a test waits for what a process tells nobody.
+const patience = 20 * time.Second
+
 func newEnvoy(t testing.TB, dir string) *realEnvoy {
 	b := loopback.Reserve(t).Addr().As4()
 	host := fmt.Sprintf("%d.%d.0.1", b[0], b[1])
@@ -125,18 +128,6 @@ func (e *realEnvoy) stat(name string) int {
 		must(fmt.Sscanf(text, name+": %d", &n))
 	}
 	return n
-}
-
-// eventually waits for something that a process tells nobody.
-func eventually(t testing.TB, what string, is func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !is() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 func (e *realEnvoy) config() string {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/sidecar/relay"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // plane is a control plane that answers each request with its type and its unknown fields, and remembers who asked.
@@ -254,7 +255,7 @@ func TestGRPCsBootstrapNamesTheSocketAndTheNode(t *testing.T) {
 	s := newSigner(t, "web", time.Hour)
 	_, socket := relaying(t, s, "127.0.0.1:1")
 	var text []byte
-	eventually(t, "the file is there", func() bool {
+	wait.Until(t, patience, "the file is there", func() bool {
 		var err error
 		text, err = os.ReadFile(filepath.Join(filepath.Dir(socket), BootstrapName))
 		return err == nil

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // start runs an agent with a real Envoy and waits until requests go through.
@@ -22,7 +23,7 @@ func start(t *testing.T, s *signer) (*Agent, *realEnvoy) {
 	o := options(t, s, dir)
 	o.Proxy = e
 	a := run(t, o)
-	eventually(t, "a request goes through", func() bool { return get(e.plain) == nil })
+	wait.Until(t, patience, "a request goes through", func() bool { return get(e.plain) == nil })
 	return a, e
 }
 
@@ -106,12 +107,12 @@ func TestARotationIsNoticedByNobody(t *testing.T) {
 	s.Trust(must(identity.Merge(old.Bundle(), next.Bundle())))
 	s.WaitTaken()
 	s.Sign(next)
-	eventually(t, "a certificate by the new root", func() bool {
+	wait.Until(t, patience, "a certificate by the new root", func() bool {
 		return shown(t, a, e.mtls).PeerCertificates[0].CheckSignatureFrom(next.Certificate()) == nil
 	})
 	s.Trust(next.Bundle())
 	s.WaitTaken()
-	eventually(t, "two more renewals", func() bool { return len(s.Asked()) >= 5 })
+	wait.Until(t, patience, "two more renewals", func() bool { return len(s.Asked()) >= 5 })
 	close(stop)
 	load.Wait()
 

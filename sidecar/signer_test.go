@@ -18,6 +18,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/test/signers"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // signer is the CA of one agent.
@@ -85,7 +86,7 @@ func run(t testing.TB, o Options) *Agent {
 		}
 	})
 	for _, path := range []string{o.SDS, o.WorkloadAPI, o.Relay.Socket, strings.TrimPrefix(o.Ready, "unix:")} {
-		eventually(t, "a socket is open", func() bool {
+		wait.Until(t, patience, "a socket is open", func() bool {
 			c, err := net.Dial("unix", path)
 			return path == "" || err == nil && c.Close() == nil
 		})

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // serveApps runs an agent that serves applications, and gives the address of their socket.
@@ -109,7 +110,7 @@ func TestApplicationsFollowARotationByTheWorkloadAPI(t *testing.T) {
 		t.Errorf("%d keys for tokens during the rotation", n)
 	}
 	s.Sign(next)
-	eventually(t, "a certificate by the new CA", func() bool {
+	wait.Until(t, patience, "a certificate by the new CA", func() bool {
 		return must(source.GetX509SVID()).Certificates[0].CheckSignatureFrom(next.Certificate()) == nil
 	})
 	s.Trust(next.Bundle())
@@ -247,7 +248,7 @@ func TestApplicationsWaitForTheFirstIdentity(t *testing.T) {
 		}
 		got <- svid.ID
 	}()
-	eventually(t, "the signer is asked", func() bool { return len(s.Asked()) > 1 })
+	wait.Until(t, patience, "the signer is asked", func() bool { return len(s.Asked()) > 1 })
 	select {
 	case <-got:
 		t.Fatal("an answer without an identity")

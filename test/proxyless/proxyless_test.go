@@ -26,6 +26,7 @@ import (
 	"github.com/heddle-mesh/heddle/sidecar"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 func TestAGRPCClientWithoutASidecarBalancesAndFollowsItsEndpoints(t *testing.T) {
@@ -127,7 +128,7 @@ func startAgent(t *testing.T, folder string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "control plane", mesh.Run)
+	wait.Background(t, "control plane", mesh.Run)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	relay := filepath.Join(dir, "ads.sock")
@@ -137,7 +138,7 @@ func startAgent(t *testing.T, folder string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, "agent", agent.Run)
+	wait.Background(t, "agent", agent.Run)
 	t.Cleanup(func() {
 		scan.LookAtMetrics(metrics)
 		scan.LookAtFiles(dir, filepath.Join(dir, "ca", "ca.json"))
@@ -145,29 +146,15 @@ func startAgent(t *testing.T, folder string) string {
 	return filepath.Join(dir, sidecar.BootstrapName)
 }
 
-// run runs something until the test ends, and fails the test if it ends with an error.
-func run(t *testing.T, what string, f func(context.Context) error) {
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- f(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("%s: %v", what, err)
-		}
-	})
-}
-
 // dial gives a client that finds its server by xDS, by the bootstrap in a file (gRFC A27), which may have to be waited for.
 func dial(t *testing.T, file, target string) grpc_testing.TestServiceClient {
 	t.Helper()
-	bootstrap, err := os.ReadFile(file)
-	for deadline := time.Now().Add(30 * time.Second); err != nil && time.Now().Before(deadline); bootstrap, err = os.ReadFile(file) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	var bootstrap []byte
+	wait.Until(t, 30*time.Second, "the agent writes "+file, func() (written bool) {
+		var err error
+		bootstrap, err = os.ReadFile(file)
+		return err == nil
+	})
 	resolver, err := xds.NewXDSResolverWithConfigForTesting(bootstrap)
 	if err != nil {
 		t.Fatal(err)

@@ -52,9 +52,9 @@ func TestTimeoutsEndWhatTakesTooLong(t *testing.T) {
 	mesh.Run("so is a TCP connection, unless something moves on it", func(t *testing.T) {
 		mesh.App("cache-1").Speaks(wire.EchoBytes)
 		c := mesh.Caller("web").Dial("cache:7000")
-		for range 3 {
+		for range 6 {
 			c.WantEcho("still there")
-			<-time.After(500 * time.Millisecond)
+			<-time.After(250 * time.Millisecond)
 		}
 		start := time.Now() // before the last bytes move: a sidecar counts from when it saw them
 		c.WantEcho("after 1.5 s")
