@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -41,15 +42,42 @@ func (d *Duration) setText(s string) *flaw {
 	switch {
 	case err != nil && isNumber(s):
 		return flawf(CodeDuration, fmt.Sprintf("write %ss or %sms", clip(s), clip(s)), "%q has no unit", clip(s))
+	case err != nil && durations().MatchString(s): // ParseDuration has no other reason then
+		return flawf(CodeRange, "write at most 2562047h", "%s is out of range", clip(s))
 	case err != nil:
 		return flawf(CodeDuration, "write a duration such as 500ms, 2s or 1m30s", "%q is not a duration", clip(s))
 	case t < 0:
 		return flawf(CodeDuration, "write one of 0s or more", "%q is negative", clip(s))
-	case t%time.Millisecond != 0:
+	case t%time.Millisecond != 0 || partOfNanosecond(s):
 		return flawf(CodeDuration, "proxies count milliseconds", "%q is not a whole number of milliseconds", clip(s))
 	}
 	*d = Duration(t)
 	return nil
+}
+
+// durations matches what Go reads as one, however long it is.
+func durations() *regexp.Regexp {
+	return regexp.MustCompile(`^-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+$`)
+}
+
+// partOfNanosecond says whether a duration has digits that count less than a nanosecond: Go drops them, and 0.1ns would be 0.
+func partOfNanosecond(s string) bool {
+	digits := map[string]int{"ns": 0, "us": 3, "µs": 3, "μs": 3, "ms": 6}
+	for _, m := range fractions().FindAllStringSubmatch(s, -1) {
+		most, small := digits[m[2]]
+		if !small {
+			most = 9
+		}
+		if len(m[1]) > most {
+			return true
+		}
+	}
+	return false
+}
+
+// fractions matches what follows the point in each part of a duration, without its last zeros, and its unit.
+func fractions() *regexp.Regexp {
+	return regexp.MustCompile(`\.([0-9]*?)0*(ns|us|µs|μs|ms|s|m|h)`)
 }
 
 func (Percent) form() form { return form{name: "percent", number: true} }
@@ -61,6 +89,9 @@ func (p *Percent) setText(s string) *flaw {
 	f, flaw := decimal(s)
 	if flaw == nil && f > 100 {
 		return flawf(CodeRange, "write 0 to 100", "%s is out of range", clip(s))
+	}
+	if _, digits, _ := strings.Cut(s, "."); flaw == nil && len(strings.TrimRight(digits, "0")) > 4 {
+		return flawf(CodeNumber, "proxies count ten-thousandths of a percent", "%s has too many digits", clip(s))
 	}
 	*p = Percent(f)
 	return flaw

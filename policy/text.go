@@ -72,15 +72,16 @@ func (p *problems) readable(text string) bool {
 // syntax tells why text is not YAML.
 func (p *problems) syntax(text string, err error) {
 	line, message := syntaxPlace(text, err.Error())
-	lines := strings.SplitAfterN(text, "\n", line+1)
-	at := ""
-	if line <= len(lines) {
-		at = lines[line-1]
+	lines := strings.SplitAfterN(text, "\n", line+2)
+	at, indent := lineOf(lines, line)
+	if strings.Contains(message, "tab character that violates indentation") { // it is told of the line before, now and then
+		if next, n := lineOf(lines, line+1); !strings.Contains(at[:indent], "\t") && strings.Contains(next[:n], "\t") {
+			line, at, indent = line+1, next, n
+		}
 	}
-	indent := len(at) - len(strings.TrimLeft(at, " \t"))
 	pr := Problem{Code: CodeSyntax, Message: "not YAML: " + message, Hint: "check indentation, brackets and quotes from here on"}
 	switch {
-	case strings.Contains(at[:indent], "\t") && strings.Contains(message, "cannot start any token"):
+	case strings.Contains(at[:indent], "\t") && (strings.Contains(message, "cannot start any token") || strings.Contains(message, "tab character")):
 		indent = strings.IndexByte(at, '\t')
 		pr = Problem{Code: CodeTab, Message: "a tab indents this line", Hint: "YAML takes only spaces"}
 	case strings.Contains(message, "cannot start any token"):
@@ -97,6 +98,15 @@ var (
 	yamlLine   = regexp.MustCompile(`^yaml: (?:line ([0-9]+): )?`)
 	yamlParser = regexp.MustCompile(`^did not find expected (?:key|node content|'-' indicator|',' or|<)`)
 )
+
+// lineOf gives a line, counted from 1, and how many bytes of it indent it.
+func lineOf(lines []string, n int) (line string, indent int) {
+	if n > len(lines) {
+		return "", 0
+	}
+	line = lines[n-1]
+	return line, len(line) - len(strings.TrimLeft(line, " \t"))
+}
 
 // syntaxPlace takes the line from the text of a YAML error. The library counts the lines of its parser's errors
 // from 0 and those of its scanner's from 1, and leaves the first line out.
