@@ -65,6 +65,8 @@ func (f *demoFlags) options(cmd *cobra.Command) (demo.Options, func() error, err
 		Out: cmd.OutOrStdout(), Notes: cmd.ErrOrStderr(), Log: zerolog.Nop(),
 	}
 	switch {
+	case cmd.Flags().Changed("for") && o.For <= 0:
+		return o, nil, fmt.Errorf("--for %s: want a time such as 20s, or leave it out and end the demo by Ctrl-C", f.duration)
 	case o.Format != demo.Text && o.Format != demo.JSON:
 		return o, nil, fmt.Errorf("--output %q: want json, or leave it out", f.output)
 	case o.Format == demo.JSON && o.For <= 0:

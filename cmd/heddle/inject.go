@@ -2,13 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,7 +74,7 @@ func (f *injectFlags) run(cmd *cobra.Command, args []string) error {
 	if f.seed == "" {
 		f.sidecar.Seed = rand.Text()
 	}
-	return j.run(func(file *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
+	return j.run(cmd.Context(), func(file *manifest.File, all manifest.Namespaces) ([]byte, []manifest.Report, error) {
 		o := manifest.Options{Namespace: f.namespace, Namespaces: all, System: f.sidecar.System}
 		if f.manual {
 			return file.Render(o, f.sidecar)
@@ -96,7 +94,7 @@ to lose its sidecar.`,
 		Example: `  heddle uninject web.yaml | kubectl apply -f -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			j := injectJob{args: append(args, files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "uninject", done: "uninjected"}
-			return j.run(func(f *manifest.File, _ manifest.Namespaces) ([]byte, []manifest.Report, error) { return f.Uninject() })
+			return j.run(cmd.Context(), func(f *manifest.File, _ manifest.Namespaces) ([]byte, []manifest.Report, error) { return f.Uninject() })
 		},
 	}
 	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "the same as an argument, as with kubectl")
@@ -112,8 +110,8 @@ type injectJob struct {
 }
 
 // run changes all files that were named, and prints them if nothing went wrong in any of them.
-func (j injectJob) run(change func(*manifest.File, manifest.Namespaces) ([]byte, []manifest.Report, error)) error {
-	files, err := j.read()
+func (j injectJob) run(ctx context.Context, change func(*manifest.File, manifest.Namespaces) ([]byte, []manifest.Report, error)) error {
+	files, err := j.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -143,7 +141,7 @@ func (j injectJob) run(change func(*manifest.File, manifest.Namespaces) ([]byte,
 }
 
 // read parses every file that the arguments name.
-func (j injectJob) read() ([]*manifest.File, error) {
+func (j injectJob) read(ctx context.Context) ([]*manifest.File, error) {
 	if len(j.args) == 0 {
 		return nil, errors.New("no files given: name files or folders, or - for standard input")
 	}
@@ -160,7 +158,7 @@ func (j injectJob) read() ([]*manifest.File, error) {
 			return nil, fmt.Errorf("no *.yaml, *.yml or *.json in %s", arg)
 		}
 		for _, name := range names {
-			data, err := readFile(name, j.in)
+			data, err := readFile(ctx, name, j.in)
 			if err != nil {
 				return nil, fmt.Errorf("reading manifests: %w", err)
 			}
@@ -175,23 +173,7 @@ func (j injectJob) read() ([]*manifest.File, error) {
 }
 
 // manifestFiles gives the file that was named, or the manifests in the folder that was.
-func manifestFiles(name string) ([]string, error) {
-	if name == "-" {
-		return []string{name}, nil
-	}
-	var files []string
-	err := filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		known := slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path))
-		if !e.IsDir() && (known || path == name) {
-			files = append(files, path)
-		}
-		return nil
-	})
-	return files, err
-}
+func manifestFiles(name string) ([]string, error) { return namedFiles(name, ".yaml", ".yml", ".json") }
 
 // joinTexts makes one text of several, each of which begins a document.
 func joinTexts(texts [][]byte) []byte {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -33,14 +34,14 @@ func (f *valueFlags) register(flags *pflag.FlagSet) {
 }
 
 // release is what the flags ask for, over what was installed before.
-func (f *valueFlags) release(installed []byte, stdin io.Reader) (deploy.Release, error) {
+func (f *valueFlags) release(ctx context.Context, installed []byte, stdin io.Reader) (deploy.Release, error) {
 	given := f.given
 	given.Installed, given.HighAvailability = installed, f.highAvailability
 	for _, name := range f.files {
 		if strings.Contains(name, "://") {
 			return deploy.Release{}, fmt.Errorf("reading values: %s is a URL; fetch it and look at it first: curl -fsSL %s -o values.yaml", name, name)
 		}
-		text, err := readFile(name, stdin)
+		text, err := readFile(ctx, name, stdin)
 		if err != nil {
 			return deploy.Release{}, fmt.Errorf("reading values: %w", err)
 		}
@@ -70,7 +71,7 @@ it twice changes nothing. docs/install.md lists all values.`,
   heddle install -f values.yaml --registry registry.example.org/mesh | kubectl diff -f -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			release, err := f.release(nil, cmd.InOrStdin())
+			release, err := f.release(cmd.Context(), nil, cmd.InOrStdin())
 			if err != nil {
 				return fmt.Errorf("install: %w", err)
 			}

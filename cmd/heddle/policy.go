@@ -1,14 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -48,7 +45,7 @@ docs/problems.md explains. Fails if one of them is an error; warnings do not cou
 			if err != nil {
 				return err
 			}
-			report, err := validate(append(args, files...), cmd.InOrStdin(), where)
+			report, err := validate(cmd.Context(), append(args, files...), cmd.InOrStdin(), where)
 			if err != nil {
 				return err
 			}
@@ -90,7 +87,7 @@ type reportDocument struct {
 }
 
 // validate looks at every file that the arguments name.
-func validate(args []string, stdin io.Reader, where policy.Where) (*report, error) {
+func validate(ctx context.Context, args []string, stdin io.Reader, where policy.Where) (*report, error) {
 	if len(args) == 0 {
 		return nil, errors.New("no files given: name files or folders, or - for standard input")
 	}
@@ -102,7 +99,7 @@ func validate(args []string, stdin io.Reader, where policy.Where) (*report, erro
 			return nil, fmt.Errorf("looking for policies: %w; name files or folders, or - for standard input", err)
 		}
 		for _, name := range names {
-			data, err := readFile(name, stdin)
+			data, err := readFile(ctx, name, stdin)
 			if err != nil {
 				return nil, fmt.Errorf("reading policies: %w", err)
 			}
@@ -141,30 +138,7 @@ func describe(it policy.Item) reportDocument {
 }
 
 // policyFiles gives the file that was named, or the YAML files in the folder that was.
-func policyFiles(name string) ([]string, error) {
-	if name == "-" {
-		return []string{name}, nil
-	}
-	var files []string
-	err := filepath.WalkDir(name, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		isYAML := slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(path))
-		if !e.IsDir() && (isYAML || path == name) {
-			files = append(files, path)
-		}
-		return nil
-	})
-	return files, err
-}
-
-func readFile(name string, stdin io.Reader) ([]byte, error) {
-	if name == "-" {
-		return io.ReadAll(stdin)
-	}
-	return os.ReadFile(name)
-}
+func policyFiles(name string) ([]string, error) { return namedFiles(name, ".yaml", ".yml") }
 
 // reportWriter gives the way to write a report in a format.
 func reportWriter(format string) (func(r *report, stdout, stderr io.Writer) error, error) {

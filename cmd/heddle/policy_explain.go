@@ -90,7 +90,7 @@ func (f *explainFlags) documents(ctx context.Context, code string, files []strin
 			return nil, "", fmt.Errorf("looking for policies: %w", err)
 		}
 		for _, name := range names {
-			data, err := readFile(name, stdin)
+			data, err := readFile(ctx, name, stdin)
 			if err != nil {
 				return nil, "", fmt.Errorf("reading policies: %w", err)
 			}

@@ -66,7 +66,7 @@ func (f *upgradeFlags) render(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	before, err := (&valueFlags{namespace: f.namespace}).release(was.values, nil)
+	before, err := (&valueFlags{namespace: f.namespace}).release(cmd.Context(), was.values, nil)
 	if err != nil {
 		return "", err
 	}
@@ -74,7 +74,7 @@ func (f *upgradeFlags) render(cmd *cobra.Command) (string, error) {
 	if f.reset {
 		kept = nil
 	}
-	release, err := f.release(kept, cmd.InOrStdin())
+	release, err := f.release(cmd.Context(), kept, cmd.InOrStdin())
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +107,7 @@ func sameTrustDomain(before, after deploy.Release) error {
 // installed asks for the values of the installation.
 func (f *upgradeFlags) installed(ctx context.Context, stdin io.Reader) (installation, error) {
 	if f.from != "" {
-		text, err := readFile(f.from, stdin)
+		text, err := readFile(ctx, f.from, stdin)
 		if err != nil {
 			return installation{}, fmt.Errorf("reading the installed values: %w", err)
 		}
