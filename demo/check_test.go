@@ -187,6 +187,17 @@ func TestALatencyBeyondTheTimeoutIsADisagreement(t *testing.T) {
 	}
 }
 
+func TestAFewRequestsThatWaitedForAProcessorAreNoDisagreement(t *testing.T) {
+	for late, want := range map[uint64]int{fewLate: 0, 3 * fewLate: 1} {
+		latency := observe.NewHistogram([]float64{100, 1000, 4900}, []uint64{60 - late, 60 - late, 60}, 60)
+		view := observe.View{Edges: []observe.Edge{{Source: "shop/frontend", Service: key("catalog"),
+			Sample: observe.Sample{Classes: [6]uint64{2: 60}, Latency: latency}}}}
+		if got := measuredWith(&model.Traffic{Timeout: time.Second}, view).disagreements(accounts{}); len(got) != want {
+			t.Errorf("%d of 60 requests are late: got %v, want %d disagreements", late, got, want)
+		}
+	}
+}
+
 func TestSidecarsAndApplicationsMustCountAlike(t *testing.T) {
 	view := observe.View{Edges: []observe.Edge{{Source: "shop/frontend-1", Service: key("catalog"),
 		Sample: observe.Sample{Classes: [6]uint64{2: 990, 5: 10}}}}}

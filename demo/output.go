@@ -93,8 +93,9 @@ const linesEvery = 5 * time.Second
 
 func (o *lineOutput) show(s scene) error {
 	var b strings.Builder
+	before := o.said
 	for _, n := range s.heard.news {
-		if n.at.After(o.said) {
+		if n.at.After(before) { // those of one moment came together
 			fmt.Fprintf(&b, "%s %s\n", n.at.Format(time.TimeOnly), plain(n.text))
 			o.said = n.at
 		}

@@ -157,7 +157,13 @@ func (w *watcher) edits(now time.Time, changed []mesh.PolicyStatus) []news {
 			out = append(out, news{now, newsPolicy, text})
 			w.inForce[d] = w.latest[d]
 		default:
-			out = append(out, news{now, newsWrong, d.String() + " refused: what was good before stays in force"})
+			text := d.String() + " refused: "
+			if _, known := w.inForce[d]; known {
+				text += "what was good before stays in force"
+			} else {
+				text += "nothing of it is in force"
+			}
+			out = append(out, news{now, newsWrong, text})
 		}
 		for _, problem := range s.Problems {
 			if problem.Severity == policy.Error {
