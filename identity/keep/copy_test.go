@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -43,8 +42,8 @@ func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
 		if at.Phase != identity.Introducing || len(at.Waits) != 1 || !strings.Contains(at.Waits[0], "bank") {
 			t.Errorf("it did not give the copy a while: %+v", at)
 		}
-		if !slices.Equal(at.Uncopied, []string{"bank"}) {
-			t.Errorf("uncopied are %q", at.Uncopied)
+		if u := at.Uncopied; len(u) != 1 || u[0].Namespace != "bank" || u[0].Reason != CopyInvalid || !u[0].Since.Equal(begin) || !strings.Contains(u[0].Error, "is invalid") {
+			t.Errorf("uncopied are %+v", u)
 		}
 		now := counted(t, registry)
 		if now["heddle_identity_uncopied_namespaces"] != 1 || now["heddle_identity_uncopied_since_seconds"] != float64(begin.Unix()) {
@@ -69,7 +68,7 @@ func TestANamespaceWhoseCopyFailsHoldsTheRotationForAWhileOnly(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if at := k.Progress(); len(at.Uncopied) > 0 {
-			t.Errorf("uncopied are %q", at.Uncopied)
+			t.Errorf("uncopied are %+v", at.Uncopied)
 		}
 		if now := counted(t, registry); now["heddle_identity_uncopied_namespaces"] != 0 || now["heddle_identity_uncopied_since_seconds"] != 0 {
 			t.Errorf("the metrics are %v; want none behind", now)
@@ -99,11 +98,11 @@ func counted(t *testing.T, r *prometheus.Registry) map[string]float64 {
 func TestACopyThatFailsIsCountedByItsReason(t *testing.T) {
 	quota := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, TrustConfigMap, errors.New("exceeded quota"))
 	for want, err := range map[string]error{
-		copyForbidden:   fmt.Errorf("write ConfigMap: %w", quota),
-		copyInvalid:     apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, TrustConfigMap, nil),
-		copyTimeoutCode: fmt.Errorf("write ConfigMap: %w", context.DeadlineExceeded),
-		copyUnavailable: errors.New("dial tcp: connection refused"),
-		copyOther:       apierrors.NewBadRequest("odd"),
+		CopyForbidden:   fmt.Errorf("write ConfigMap: %w", quota),
+		CopyInvalid:     apierrors.NewInvalid(schema.GroupKind{Kind: "ConfigMap"}, TrustConfigMap, nil),
+		CopyTimeout:     fmt.Errorf("write ConfigMap: %w", context.DeadlineExceeded),
+		CopyUnavailable: errors.New("dial tcp: connection refused"),
+		CopyOther:       apierrors.NewBadRequest("odd"),
 	} {
 		if got := copyReason(err); got != want {
 			t.Errorf("%v counts as %s, want %s", err, got, want)
