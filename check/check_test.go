@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/controlplane/api"
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
 )
 
@@ -77,7 +79,7 @@ func TestWhatExpiresByAGivenTimeFailsThenAndNotNow(t *testing.T) {
 
 func TestEachCheckFailsForItsReason(t *testing.T) {
 	covered := map[string]bool{"anchors-validity": true} // by the test above, since an expired anchor breaks the issuer too
-	cases := slices.Concat(clusterIlls(), existenceIlls(), configIlls(), identityIlls(t), webhookIlls(t), controlPlaneIlls(), dataPlaneIlls())
+	cases := slices.Concat(clusterIlls(), existenceIlls(), configIlls(), identityIlls(t), webhookIlls(t), answerIlls(), controlPlaneIlls(), dataPlaneIlls())
 	for _, c := range cases {
 		t.Run(c.check+" "+c.reason, func(t *testing.T) {
 			covered[c.check] = true
@@ -166,7 +168,29 @@ func configIlls() []ill {
 		{"mutating-webhook", Failed, "is not asked about new pods", func(f *Facts, _ *authority) { f.Mutating.Value.Webhooks[0].Rules = newOnes("services") }},
 		{"validating-webhook", Failed, "is not asked about new ConfigMaps", func(f *Facts, _ *authority) { f.Validating.Value.Webhooks[0].Rules = nil }},
 		{"validating-webhook", Failed, "heddle-policy", func(f *Facts, _ *authority) { f.Validating.Value = nil }},
-		{"admission-policy", Failed, "heddle-status-writer", func(f *Facts, _ *authority) { f.StatusPolicy.Value = false }},
+		{"admission-policy", Failed, "cannot read ValidatingAdmissionPolicies", func(f *Facts, _ *authority) { f.AdmissionPolicies.Err = forbidden("validatingadmissionpolicies") }},
+		{"admission-policy", Failed, "ValidatingAdmissionPolicy heddle-last-good does not exist", admissionPolicy(func(p *AdmissionPolicy) { p.Policy = nil })},
+		{"admission-policy", Failed, "ValidatingAdmissionPolicy heddle-last-good has no binding: ", admissionPolicy(func(p *AdmissionPolicy) { p.Bindings = nil })},
+		{"admission-policy", Failed, "heddle-last-good has no binding that denies", admissionPolicy(func(p *AdmissionPolicy) {
+			p.Bindings[0].Spec.ValidationActions = []admissionv1.ValidationAction{admissionv1.Audit}
+		})},
+		{"admission-policy", Failed, "heddle-last-good denies some objects only", admissionPolicy(func(p *AdmissionPolicy) {
+			p.Bindings[0].Spec.MatchResources = &admissionv1.MatchResources{}
+		})},
+		{"admission-policy", Failed, "warns of, spec.validations[0].expression: apps/v1: ERROR: undefined field 'labls'", admissionPolicy(func(p *AdmissionPolicy) {
+			p.Policy.Status.TypeChecking = &admissionv1.TypeChecking{ExpressionWarnings: []admissionv1.ExpressionWarning{
+				{FieldRef: "spec.validations[0].expression", Warning: "apps/v1:\n ERROR: undefined field 'labls'"},
+			}}
+		})},
+	}
+}
+
+// admissionPolicy changes one of the two.
+func admissionPolicy(change func(*AdmissionPolicy)) func(*Facts, *authority) {
+	return func(f *Facts, _ *authority) {
+		p := f.AdmissionPolicies.Value["heddle-last-good"]
+		change(&p)
+		f.AdmissionPolicies.Value["heddle-last-good"] = p
 	}
 }
 
@@ -192,7 +216,11 @@ func identityIlls(t *testing.T) []ill {
 		{"anchors-60-days", Warned, "30 days later", another(elliptic.P256(), 30*24*time.Hour, "ECDSA P-256")},
 		{"signing", Failed, "nothing is signed: the CA is gone", func(f *Facts, _ *authority) { f.Identity.Value.Rotation.Fault = "the CA is gone" }},
 		{"signing", Warned, "in phase introducing", func(f *Facts, _ *authority) { f.Identity.Value.Rotation.Phase = identity.Introducing }},
-		{"signing", Warned, "cannot be written in namespace bad", func(f *Facts, _ *authority) { f.Identity.Value.Rotation.Uncopied = []string{"bad"} }},
+		{"trust-copied", Warned, "namespace bank, since 2027-01-01T12:00:00Z (invalid): write ConfigMap bank/heddle-trust: it is immutable", func(f *Facts, _ *authority) {
+			f.Identity.Value.Rotation.Uncopied = []keep.Uncopied{{
+				Namespace: "bank", Since: noon(), Reason: keep.CopyInvalid, Error: "write ConfigMap bank/heddle-trust: it is immutable",
+			}}
+		}},
 		{"issuers-algorithm", Failed, "RSA 1024", issuer(func(i *service.Issuer) { i.Algorithm = "RSA 1024" })},
 		{"issuers-validity", Failed, "has expired on 2026-12-31", issuer(func(i *service.Issuer) { i.Expires = noon().Add(-24 * time.Hour) })},
 		{"issuers-validity", Failed, "is not valid before", issuer(func(i *service.Issuer) { i.NotBefore = noon().Add(time.Hour) })},

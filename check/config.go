@@ -22,7 +22,7 @@ func configGroup() group {
 		{"services", "control plane Services exist", behind, servicesExist},
 		{"mutating-webhook", "mutating webhook configuration exists", behind, mutatingExists},
 		{"validating-webhook", "validating webhook configuration exists", behind, validatingExists},
-		{"admission-policy", "the status writer's admission policy exists", behind, policyExists},
+		{"admission-policy", "admission policies hold the control plane to what it may write", behind, policiesHold},
 	}}
 }
 
@@ -132,12 +132,44 @@ func asks(rules []admissionv1.RuleWithOperations, resource string) bool {
 	})
 }
 
-func policyExists(f *Facts, _ Options) outcome {
-	switch {
-	case f.StatusPolicy.Err != nil:
-		return unread("ValidatingAdmissionPolicy "+StatusPolicy, f.StatusPolicy.Err)
-	case !f.StatusPolicy.Value:
-		return fail(strings.TrimSpace("there is no ValidatingAdmissionPolicy "+StatusPolicy+" with a binding that denies: the control plane may write more than status"), install)
+// policiesHold looks at what holds the control plane to what it may write, where RBAC cannot.
+func policiesHold(f *Facts, _ Options) outcome {
+	if f.AdmissionPolicies.Err != nil {
+		return unread("ValidatingAdmissionPolicies", f.AdmissionPolicies.Err)
 	}
-	return ok()
+	var wrong []string
+	for name, p := range f.AdmissionPolicies.Value {
+		if why := p.idle(); why != "" {
+			wrong = append(wrong, "ValidatingAdmissionPolicy "+name+" "+why+": the control plane may write more than it should")
+		}
+	}
+	return none(wrong, "apply what is installed once more: heddle upgrade | kubectl apply -f -")
+}
+
+// idle says why a policy does not hold anybody to anything; empty if it does.
+func (p AdmissionPolicy) idle() string {
+	if p.Policy == nil {
+		return "does not exist"
+	}
+	if t := p.Policy.Status.TypeChecking; t != nil && len(t.ExpressionWarnings) > 0 {
+		w := t.ExpressionWarnings[0]
+		return fmt.Sprintf("has an expression that the API server warns of, %s: %s", w.FieldRef, strings.Join(strings.Fields(w.Warning), " "))
+	}
+	if len(p.Bindings) == 0 {
+		return "has no binding"
+	}
+	narrow := false
+	for _, b := range p.Bindings {
+		if !slices.Contains(b.Spec.ValidationActions, admissionv1.Deny) {
+			continue
+		}
+		if b.Spec.MatchResources == nil {
+			return ""
+		}
+		narrow = true
+	}
+	if narrow {
+		return "denies some objects only: its binding has matchResources"
+	}
+	return "has no binding that denies"
 }

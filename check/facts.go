@@ -22,12 +22,12 @@ const (
 	SignerName      = "heddle-signer"
 	InjectorWebhook = "heddle-injector"
 	PolicyWebhook   = "heddle-policy"
-	StatusPolicy    = "heddle-status-writer"
 	ConfigMap       = "heddle-config" // the values of the installation
 	TrustConfigMap  = keep.TrustConfigMap
 	ProxyContainer  = "heddle-proxy"
 	InjectLabel     = "heddle.dev/inject"
 	Enabled         = "enabled"
+	PolicyLabel     = "heddle.dev/policy"
 )
 
 // Fact is something that was read, or why it could not be. What does not exist is the zero value without an error.
@@ -60,7 +60,9 @@ type Facts struct {
 	Bindings           Fact[[]rbacv1.ClusterRoleBinding]
 	Mutating           Fact[*admissionv1.MutatingWebhookConfiguration]
 	Validating         Fact[*admissionv1.ValidatingWebhookConfiguration]
-	StatusPolicy       Fact[bool] // the ValidatingAdmissionPolicy exists, and a binding by which it denies
+	AdmissionPolicies  Fact[map[string]AdmissionPolicy] // those that the chart has, by name
+	InjectorAnswers    []Answer                         // to Pods, in namespaces where it applies, until one was met
+	PolicyAnswers      []Answer                         // to a ConfigMap
 	Trust              Fact[string]
 	Identity           Fact[*Identities] // nil: nobody tells
 	Served             map[string]Fact[[]*x509.Certificate]
@@ -71,6 +73,12 @@ type Facts struct {
 	Uninjected         Fact[[]string]     // pods of namespaces with injection that have no sidecar, though they may
 	TrustCopies        Fact[map[string]string]
 	WebhooksUnreadable error // why the webhooks' certificates could not be looked at
+}
+
+// AdmissionPolicy is what there is of a ValidatingAdmissionPolicy that an installation has.
+type AdmissionPolicy struct {
+	Policy   *admissionv1.ValidatingAdmissionPolicy // nil: it does not exist
+	Bindings []admissionv1.ValidatingAdmissionPolicyBinding
 }
 
 // Right is something that an installation has to be allowed.

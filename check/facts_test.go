@@ -147,6 +147,13 @@ func binding(account string) rbacv1.ClusterRoleBinding {
 	}
 }
 
+// denying is a ValidatingAdmissionPolicy as it should be.
+func denying() AdmissionPolicy {
+	return AdmissionPolicy{&admissionv1.ValidatingAdmissionPolicy{}, []admissionv1.ValidatingAdmissionPolicyBinding{{
+		Spec: admissionv1.ValidatingAdmissionPolicyBindingSpec{ValidationActions: []admissionv1.ValidationAction{admissionv1.Audit, admissionv1.Deny}},
+	}}}
+}
+
 // healthy are the facts of a mesh in which nothing is wrong.
 func healthy(t *testing.T) (*Facts, *authority) {
 	t.Helper()
@@ -161,10 +168,12 @@ func healthy(t *testing.T) (*Facts, *authority) {
 		Deployments: Fact[map[string]*appsv1.Deployment]{Value: map[string]*appsv1.Deployment{"heddle": deployment("heddle"), "heddle-signer": deployment("heddle-signer")}},
 		Pods:        Fact[[]corev1.Pod]{Value: []corev1.Pod{pod("heddle-system", "heddle-1", "heddle", "heddle"), pod("heddle-system", "heddle-signer-1", "heddle-signer", "heddle")}},
 		Accounts:    Fact[map[string]bool]{Value: both}, Services: Fact[map[string]bool]{Value: both}, ClusterRoles: Fact[map[string]bool]{Value: both},
-		Bindings:      Fact[[]rbacv1.ClusterRoleBinding]{Value: []rbacv1.ClusterRoleBinding{binding("heddle"), binding("heddle-signer")}},
-		StatusPolicy:  Fact[bool]{Value: true},
-		Configuration: Fact[bool]{Value: true},
-		Trust:         Fact[string]{Value: bundleDocument(t, ca)},
+		Bindings:          Fact[[]rbacv1.ClusterRoleBinding]{Value: []rbacv1.ClusterRoleBinding{binding("heddle"), binding("heddle-signer")}},
+		AdmissionPolicies: Fact[map[string]AdmissionPolicy]{Value: map[string]AdmissionPolicy{"heddle-status-writer": denying(), "heddle-last-good": denying()}},
+		InjectorAnswers:   []Answer{{Namespace: "shop", Met: true}},
+		PolicyAnswers:     []Answer{{Namespace: "heddle-system", Met: true}},
+		Configuration:     Fact[bool]{Value: true},
+		Trust:             Fact[string]{Value: bundleDocument(t, ca)},
 		Mutating: Fact[*admissionv1.MutatingWebhookConfiguration]{Value: &admissionv1.MutatingWebhookConfiguration{
 			Webhooks: []admissionv1.MutatingWebhook{{Name: "pod.inject.heddle.dev", ClientConfig: webhookClient(ca), Rules: newOnes("pods")}},
 		}},

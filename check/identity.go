@@ -14,6 +14,7 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/identity/service"
 )
 
@@ -30,6 +31,7 @@ func identityGroup() group {
 		{"issuers-60-days", "issuers are valid for at least 60 days", append([]string{"issuers-validity"}, issued...), issuersLast},
 		{"issuers-chain", "issuers are issued by the trust anchors", issued, issuersChain},
 		{"trust-published", "what is published is what the signer trusts", issued, trustPublished},
+		{"trust-copied", "the trust bundle can be written in every namespace with sidecars", issued, trustCopied},
 	}}
 }
 
@@ -152,8 +154,6 @@ func signing(f *Facts, _ Options) outcome {
 		return skip("no process that you may ask knows the issuers; kubectl exec -n " + f.ControlPlane + " deploy/" + SignerName + " -- /heddle identity does")
 	case id.Value.Rotation.Fault != "":
 		return fail("nothing is signed: "+id.Value.Rotation.Fault, "docs/identity.md has the remedy of each code")
-	case len(id.Value.Rotation.Uncopied) > 0:
-		return warn("the trust bundle cannot be written in namespace "+strings.Join(id.Value.Rotation.Uncopied, ", "), "what starts there waits; the signer's log says why")
 	case id.Value.Rotation.Phase != identity.Steady:
 		return warn(fmt.Sprintf("a rotation of the CA is under way since %s, in phase %s", id.Value.Rotation.Since.UTC().Format(time.RFC3339), id.Value.Rotation.Phase), f.onSigner("heddle identity")+" shows what it waits for")
 	}
@@ -244,6 +244,38 @@ func trustPublished(f *Facts, _ Options) outcome {
 		}
 	}
 	return none(wrong, lostTrust)
+}
+
+// trustCopied tells of copies as the signer's metrics do, which count failures by the same reasons. It is a warning, since whoever
+// may write in a namespace can keep the copy from it, and it holds up nobody else.
+func trustCopied(f *Facts, _ Options) outcome {
+	if f.Identity.Value == nil {
+		return skip("only the signer knows, and you may not ask it")
+	}
+	var wrong, hints []string
+	for _, u := range f.Identity.Value.Rotation.Uncopied {
+		wrong = append(wrong, fmt.Sprintf("namespace %s, since %s (%s): %s", u.Namespace, u.Since.UTC().Format(time.RFC3339), u.Reason, u.Error))
+		if hint := copyHint(f, u); !slices.Contains(hints, hint) && len(hints) < 2 {
+			hints = append(hints, hint)
+		}
+	}
+	if len(wrong) == 0 {
+		return ok()
+	}
+	return warn(few(wrong), "pods that start there wait for it, and the signer tries again all the time; "+strings.Join(hints, "; "))
+}
+
+// copyHint says what to do about a copy that fails for a reason.
+func copyHint(f *Facts, u keep.Uncopied) string {
+	switch u.Reason {
+	case keep.CopyForbidden:
+		return "a quota, an admission webhook or a policy forbids it, or ClusterRole " + SignerName + " has changed: kubectl describe quota -n " + u.Namespace
+	case keep.CopyInvalid:
+		return "see whether somebody has made it immutable, and let the signer make it anew: kubectl delete configmap -n " + u.Namespace + " " + TrustConfigMap
+	case keep.CopyTimeout, keep.CopyUnavailable:
+		return "the API server answered late, or not at all: kubectl get --raw '/readyz?verbose'"
+	}
+	return "kubectl logs -n " + f.ControlPlane + " deploy/" + SignerName + " tells more"
 }
 
 func shortName(c *x509.Certificate) string { return fmt.Sprintf("%.12s", identity.CertificateName(c)) }

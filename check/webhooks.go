@@ -20,12 +20,14 @@ func webhookGroup() group {
 		{"injector-certificate", "the sidecar injector's certificate is valid", append(injector, "injector-trust"), func(f *Facts, o Options) outcome {
 			return served(f, o, injectorClients(f))
 		}},
+		{"injector-answers", "the sidecar injector answers the API server", append(injector, "injector-trust", "injector-certificate"), injectorAnswers},
 		{"policy-trust", "the API server trusts the policy validator", policy, func(f *Facts, _ Options) outcome {
 			return trusts(f, "ValidatingWebhookConfiguration "+PolicyWebhook, policyClients(f))
 		}},
 		{"policy-certificate", "the policy validator's certificate is valid", append(policy, "policy-trust"), func(f *Facts, o Options) outcome {
 			return served(f, o, policyClients(f))
 		}},
+		{"policy-answers", "the policy validator answers the API server", append(policy, "policy-trust", "policy-certificate"), policyAnswers},
 	}}
 }
 

@@ -70,7 +70,7 @@ func (p *Plane) Proxies(ctx context.Context, namespace string) ([]api.Proxy, err
 	err := p.ask(ctx, func() {
 		for key, px := range p.publisher.proxies {
 			if namespace == "" || key.Namespace == namespace {
-				known[key.String()] = px.told()
+				known[key.String()] = px.told(p.publisher.state.Pod(key))
 			}
 		}
 	})
@@ -89,8 +89,14 @@ func (p *Plane) Proxies(ctx context.Context, namespace string) ([]api.Proxy, err
 	return list, nil
 }
 
-func (px *proxy) told() *api.Proxy {
+// told is what there is to tell of a sidecar; pod is nil if its pod is not known any more.
+func (px *proxy) told(pod *model.Pod) *api.Proxy {
+	var labels map[string]string
+	if pod != nil && len(pod.Labels) > 0 {
+		labels = pod.Labels.Map()
+	}
 	return &api.Proxy{
+		Labels:    labels,
 		Namespace: px.pod.Namespace, Pod: px.pod.Name, UID: px.uid, Account: px.account, Node: px.at.Node,
 		Envoy: px.arrived.envoy, Agent: px.arrived.agent, Since: px.arrived.since, Certificate: px.arrived.certificate,
 	}

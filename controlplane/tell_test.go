@@ -51,6 +51,8 @@ func TestASidecarIsToldOfWithWhatItHasConfirmedAndRefused(t *testing.T) {
 	p, end := started(t, Options{Source: source, Door: d.Door})
 	source <- benchFacts(1)
 	pod := benchPod(0, 0)
+	pod.Labels = model.LabelsOf(map[string]string{"app": "web"})
+	source <- []model.Event{{Pod: pod}}
 	stream := d.ads(peerFor(pod))
 	_ = stream.Send(&discoveryv3.DeltaDiscoveryRequest{Node: envoy(pod.Key.String()), TypeUrl: xds.Cluster.URL()})
 	first, err := stream.Recv()
@@ -76,7 +78,8 @@ func TestASidecarIsToldOfWithWhatItHasConfirmedAndRefused(t *testing.T) {
 	n := len(first.Resources)
 	want := api.Proxy{
 		Namespace: "bench", Pod: pod.Key.Name, UID: pod.UID, Account: "default", Node: "n0", Envoy: "1.40.2", Agent: "v1",
-		Types: []api.Type{{Type: "cluster", Resources: n}},
+		Labels: map[string]string{"app": "web"},
+		Types:  []api.Type{{Type: "cluster", Resources: n}},
 	}
 	given := cmpopts.IgnoreFields(api.Proxy{}, "Since", "Certificate")
 	version := cmpopts.IgnoreFields(api.Type{}, "Version")

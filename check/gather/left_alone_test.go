@@ -13,13 +13,6 @@ import (
 	"github.com/heddle-mesh/heddle/check"
 )
 
-// newOnes are rules by which the API server asks about new objects.
-func newOnes(resource string) []admissionv1.RuleWithOperations {
-	return []admissionv1.RuleWithOperations{{
-		Operations: []admissionv1.OperationType{admissionv1.Create}, Rule: admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{resource}},
-	}}
-}
-
 func TestPodsThatTheInjectorLeavesAloneAreNotMissed(t *testing.T) {
 	excluding := func(names ...string) *metav1.LabelSelector {
 		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/heddle-mesh/heddle/check"
+	"github.com/heddle-mesh/heddle/deploy"
 )
 
 // objects reads what an installation has.
@@ -42,7 +42,8 @@ func (g *gatherer) objects(ctx context.Context) {
 	admission := g.client.AdmissionregistrationV1()
 	f.Mutating = found(admission.MutatingWebhookConfigurations().Get(ctx, check.InjectorWebhook, get))
 	f.Validating = found(admission.ValidatingWebhookConfigurations().Get(ctx, check.PolicyWebhook, get))
-	f.StatusPolicy = g.statusPolicy(ctx)
+	f.AdmissionPolicies = g.admissionPolicies(ctx)
+	g.webhookAnswers(ctx)
 	config := found(core.ConfigMaps(g.ControlPlane).Get(ctx, check.ConfigMap, get))
 	f.Configuration = check.Fact[bool]{Value: config.Value != nil, Err: config.Err}
 	trust := found(core.ConfigMaps(g.ControlPlane).Get(ctx, check.TrustConfigMap, get))
@@ -70,23 +71,53 @@ func (g *gatherer) deployments(ctx context.Context) {
 	}
 }
 
-// statusPolicy says whether the policy is there, and one of its bindings that denies: others only tell.
-func (g *gatherer) statusPolicy(ctx context.Context) check.Fact[bool] {
-	admission := g.client.AdmissionregistrationV1()
-	p := found(admission.ValidatingAdmissionPolicies().Get(ctx, check.StatusPolicy, metav1.GetOptions{}))
-	if p.Err != nil || p.Value == nil {
-		return check.Fact[bool]{Err: p.Err}
+// chartPolicies are the names of the ValidatingAdmissionPolicies that an installation has: the chart knows them.
+func (g *gatherer) chartPolicies() ([]string, error) {
+	text, err := deploy.Render(deploy.Release{Namespace: g.ControlPlane})
+	if err != nil {
+		return nil, err
+	}
+	objects, err := deploy.Objects(text)
+	if err != nil {
+		return nil, err
+	}
+	var policies []string
+	for _, o := range objects {
+		if o.Kind == "ValidatingAdmissionPolicy" {
+			policies = append(policies, o.Metadata.Name)
+		}
+	}
+	if len(policies) == 0 {
+		return nil, errors.New("the chart has none")
+	}
+	return policies, nil
+}
+
+// admissionPolicies reads those policies, and all that binds them.
+func (g *gatherer) admissionPolicies(ctx context.Context) check.Fact[map[string]check.AdmissionPolicy] {
+	admission, all := g.client.AdmissionregistrationV1(), map[string]check.AdmissionPolicy{}
+	policies, err := g.chartPolicies()
+	if err != nil {
+		return check.Fact[map[string]check.AdmissionPolicy]{Err: err}
 	}
 	bindings, err := admission.ValidatingAdmissionPolicyBindings().List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return check.Fact[bool]{Err: err}
+		return check.Fact[map[string]check.AdmissionPolicy]{Err: err}
 	}
-	for _, b := range bindings.Items {
-		if b.Spec.PolicyName == check.StatusPolicy && slices.Contains(b.Spec.ValidationActions, admissionv1.Deny) {
-			return check.Fact[bool]{Value: true}
+	for _, name := range policies {
+		p := found(admission.ValidatingAdmissionPolicies().Get(ctx, name, metav1.GetOptions{}))
+		if p.Err != nil {
+			return check.Fact[map[string]check.AdmissionPolicy]{Err: p.Err}
 		}
+		has := check.AdmissionPolicy{Policy: p.Value}
+		for _, b := range bindings.Items {
+			if b.Spec.PolicyName == name {
+				has.Bindings = append(has.Bindings, b)
+			}
+		}
+		all[name] = has
 	}
-	return check.Fact[bool]{}
+	return check.Fact[map[string]check.AdmissionPolicy]{Value: all}
 }
 
 // beforehand asks whether an installation would go through.
@@ -125,8 +156,12 @@ func (g *gatherer) leftovers(ctx context.Context) {
 	look("MutatingWebhookConfiguration "+check.InjectorWebhook, err)
 	_, err = admission.ValidatingWebhookConfigurations().Get(ctx, check.PolicyWebhook, get)
 	look("ValidatingWebhookConfiguration "+check.PolicyWebhook, err)
-	_, err = admission.ValidatingAdmissionPolicies().Get(ctx, check.StatusPolicy, get)
-	look("ValidatingAdmissionPolicy "+check.StatusPolicy, err)
+	policies, err := g.chartPolicies()
+	f.Leftovers.Err = errors.Join(f.Leftovers.Err, err)
+	for _, name := range policies {
+		_, err = admission.ValidatingAdmissionPolicies().Get(ctx, name, get)
+		look("ValidatingAdmissionPolicy "+name, err)
+	}
 }
 
 // netAdmin tries, without making anything, a pod as the injector would make it: where pods are to be injected already, and

@@ -39,6 +39,8 @@ func checkCommand() *cobra.Command {
 sidecars work as well. Each check is marked √ if it passes, ‼ if it will not for long, × if it fails, with the reason and what
 to do next. The exit status is 1 if any fails.
 
+Whether webhooks answer is asked of the API server, by dry runs of a Pod and a ConfigMap, which make nothing.
+
 With --at it says which anchors and issuers will have expired by then. Certificates that are renewed by themselves are judged
 by their own lifetimes, at present.`,
 		Example: `  heddle check --pre && heddle install | kubectl apply -f - && heddle check --wait 2m
@@ -51,7 +53,7 @@ by their own lifetimes, at present.`,
 	}
 	flags := c.Flags()
 	f.connect(flags)
-	flags.StringVarP(&f.namespace, "namespace", "n", "", "whose sidecars, with --proxy; where pods are to be injected, with --pre (default: all that have injection)")
+	flags.StringVarP(&f.namespace, "namespace", "n", "", "whose sidecars, with --proxy; where the injector is asked, or with --pre whether pods may be injected (default: where injection is on)")
 	flags.BoolVar(&f.pre, "pre", false, "see whether it can be installed")
 	flags.BoolVar(&f.proxies, "proxy", false, "look at sidecars too")
 	flags.DurationVar(&f.wait, "wait", 0, "look again, for so long, until nothing fails")

@@ -59,8 +59,8 @@ func (r identityReport) writeRotation(b *strings.Builder) {
 	for _, wait := range p.Waits {
 		fmt.Fprintf(b, "  %s\n", wait)
 	}
-	for _, namespace := range p.Uncopied {
-		fmt.Fprintf(b, "‼ The trust bundle cannot be written in namespace %s: what starts there waits; the signer's log says why\n", namespace)
+	for _, u := range p.Uncopied {
+		fmt.Fprintf(b, "‼ The trust bundle cannot be written in namespace %s: what starts there waits: %s\n", u.Namespace, u.Error)
 	}
 	if p.Phase != identity.Steady {
 		fmt.Fprintf(b, "  to %s; %s signs now\n", short(p.Successor), short(p.Signer))

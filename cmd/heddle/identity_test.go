@@ -263,9 +263,9 @@ func TestTheAgentIsFoundBesideHeddleAndElseOnThePath(t *testing.T) {
 
 func TestNamespacesWithoutTheBundleAreShown(t *testing.T) {
 	var b strings.Builder
-	r := identityReport{facts: facts{Rotation: keep.Progress{Phase: identity.Steady, Leading: true, Uncopied: []string{"bank"}}}}
+	r := identityReport{facts: facts{Rotation: keep.Progress{Phase: identity.Steady, Leading: true, Uncopied: []keep.Uncopied{{Namespace: "bank", Error: "it is immutable"}}}}}
 	r.writeRotation(&b)
-	if !strings.Contains(b.String(), "namespace bank") {
+	if !strings.Contains(b.String(), "namespace bank: what starts there waits: it is immutable") {
 		t.Errorf("got:\n%s", &b)
 	}
 }

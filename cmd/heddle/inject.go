@@ -88,9 +88,9 @@ func uninjectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "uninject FILE|DIR|-...",
 		Short: "Take out what heddle inject put in",
-		Long: `Take out what heddle inject put in: the manifests come out byte for byte as they were. The same word goes if somebody wrote it by
-hand, since nothing tells the two apart. A Pod that runs has to be replaced
-to lose its sidecar.`,
+		Long: `Take out what heddle inject put in: the manifests come out byte for byte as they were without it. If they asked for a sidecar
+before heddle inject, which left them unchanged then, that word goes too, for nothing tells whose it is. What says disabled
+stays. A Pod that runs has to be replaced to lose its sidecar.`,
 		Example: `  heddle uninject web.yaml | kubectl apply -f -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			j := injectJob{args: append(args, files...), in: cmd.InOrStdin(), out: cmd.OutOrStdout(), notes: cmd.ErrOrStderr(), verb: "uninject", done: "uninjected"}

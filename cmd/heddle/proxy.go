@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
 
 	"github.com/heddle-mesh/heddle/check"
 	"github.com/heddle-mesh/heddle/controlplane/api"
@@ -22,6 +25,7 @@ type proxyFlags struct {
 	clusterFlags
 	all       bool
 	output    string
+	selector  string
 	kinds     string
 	manifests string
 	logs      corev1.PodLogOptions
@@ -50,15 +54,18 @@ func (f *proxyFlags) statusCommand() *cobra.Command {
 		Short: "Show every connected sidecar: synced, versions acknowledged, refusals, certificate",
 		Long: `Show every sidecar that is connected to the control plane. SYNCED says whether Envoy has acknowledged all that it is to have;
 the columns of the kinds have how many resources that are, with … while some are on their way and ×N where Envoy refused N (its
-reason is below). -o wide adds the versions: two sidecars that are to have the same have the same version.`,
+reason is below). -o wide adds the versions: two sidecars that are to have the same have the same version. -l goes by the labels that
+their pods have now.`,
 		Example: `  heddle proxy status -n shop
+  heddle proxy status -n shop -l 'app=web,version in (v1, v2)' -o name
   heddle proxy status -A -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.status(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	c.Flags().BoolVarP(&f.all, "all-namespaces", "A", false, "of all namespaces")
 	f.output = "table"
-	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json")}, "output", "o", "table, wide or json")
+	c.Flags().VarP(checked{&f.output, oneOf("table", "wide", "json", "yaml", "name")}, "output", "o", "table, wide, json, yaml or name")
+	c.Flags().VarP(checked{&f.selector, isSelector}, "selector", "l", "only pods with such labels, as with kubectl: app=web, version!=v1, 'version in (v1, v2)', canary, '!canary'")
 	f.complete(c)
 	return c
 }
@@ -76,19 +83,58 @@ func (f *proxyFlags) status(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if f.output == "json" {
-		return printJSON(out, proxies)
-	}
-	if len(proxies) == 0 {
-		where := "in namespace " + namespace + "; -A looks in all"
-		if namespace == "" {
-			where = "to this control plane"
-		}
-		_, err := fmt.Fprintf(out, "No sidecar is connected %s\n", where)
-		return err
-	}
-	_, err = io.WriteString(out, proxyTable(proxies, time.Now(), f.output == "wide"))
+	return f.show(out, proxies, namespace)
+}
+
+// isSelector checks that a value is a selector of labels.
+func isSelector(s string) error {
+	_, err := labels.Parse(s)
 	return err
+}
+
+// show prints the sidecars of a namespace, or of all.
+func (f *proxyFlags) show(out io.Writer, proxies []api.Proxy, namespace string) error {
+	selector, err := labels.Parse(f.selector)
+	if err != nil {
+		return fmt.Errorf("--selector %s: %w", f.selector, err)
+	}
+	proxies = slices.DeleteFunc(proxies, func(p api.Proxy) bool { return !selector.Matches(labels.Set(p.Labels)) })
+	text := ""
+	switch f.output {
+	case "json":
+		return printJSON(out, proxies)
+	case "yaml":
+		b, err := yaml.Marshal(proxies)
+		if err != nil {
+			return fmt.Errorf("print as YAML: %w", err)
+		}
+		text = string(b)
+	case "name":
+		for _, p := range proxies {
+			text += "pod/" + p.Pod + "\n"
+		}
+	default:
+		text = proxyTable(proxies, time.Now(), f.output == "wide")
+		if len(proxies) == 0 {
+			text = f.nothing(namespace)
+		}
+	}
+	if _, err := io.WriteString(out, text); err != nil {
+		return fmt.Errorf("print the sidecars: %w", err)
+	}
+	return nil
+}
+
+// nothing says that there is no sidecar to show.
+func (f *proxyFlags) nothing(namespace string) string {
+	of, where := "No sidecar", "in namespace "+namespace+"; -A looks in all"
+	if f.selector != "" {
+		of += " of a pod with labels " + f.selector
+	}
+	if namespace == "" {
+		where = "to this control plane"
+	}
+	return of + " is connected " + where + "\n"
 }
 
 func (f *proxyFlags) configCommand() *cobra.Command {

@@ -37,18 +37,19 @@ type Health struct {
 
 // Proxy is a connected sidecar.
 type Proxy struct {
-	Namespace   string      `json:"namespace"`
-	Pod         string      `json:"pod"`
-	UID         string      `json:"uid,omitempty"`
-	Account     string      `json:"account"`
-	Node        string      `json:"node,omitempty"`
-	Envoy       string      `json:"envoy,omitempty"`   // its version
-	Agent       string      `json:"agent,omitempty"`   // the agent's, if it says so
-	Since       time.Time   `json:"since"`             // when its present stream began
-	Synced      bool        `json:"synced"`            // it has acknowledged all that it is to have
-	Types       []Type      `json:"types"`             // what it is subscribed to, in the order of serving
-	Certificate Certificate `json:"certificate"`       // that the stream began with
-	Replica     string      `json:"replica,omitempty"` // of the control plane, that told; set by who asks several
+	Namespace   string            `json:"namespace"`
+	Pod         string            `json:"pod"`
+	Labels      map[string]string `json:"labels,omitempty"` // of the pod, as they are now
+	UID         string            `json:"uid,omitempty"`
+	Account     string            `json:"account"`
+	Node        string            `json:"node,omitempty"`
+	Envoy       string            `json:"envoy,omitempty"`   // its version
+	Agent       string            `json:"agent,omitempty"`   // the agent's, if it says so
+	Since       time.Time         `json:"since"`             // when its present stream began
+	Synced      bool              `json:"synced"`            // it has acknowledged all that it is to have
+	Types       []Type            `json:"types"`             // what it is subscribed to, in the order of serving
+	Certificate Certificate       `json:"certificate"`       // that the stream began with
+	Replica     string            `json:"replica,omitempty"` // of the control plane, that told; set by who asks several
 }
 
 // Name is namespace/pod.

@@ -49,13 +49,14 @@ func (k *Keeper) copy(ctx context.Context, t trust) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	before := k.uncopied
-	k.uncopied = map[string]time.Time{}
+	k.uncopied = map[string]Uncopied{}
 	for _, name := range names {
-		k.failures.WithLabelValues(copyReason(failed[name])).Inc()
-		k.uncopied[name] = tried
-		if since, ok := before[name]; ok {
-			k.uncopied[name] = since
+		u := Uncopied{Namespace: name, Since: tried, Reason: copyReason(failed[name]), Error: failed[name].Error()}
+		k.failures.WithLabelValues(u.Reason).Inc()
+		if was, ok := before[name]; ok {
+			u.Since = was.Since
 		}
+		k.uncopied[name] = u
 	}
 	if slices.Equal(slices.Sorted(maps.Keys(before)), names) {
 		return

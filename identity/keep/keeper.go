@@ -51,8 +51,8 @@ type Keeper struct {
 	waits   []identity.Wait
 	gaveUp  bool          // somebody called Recover here
 	changed chan struct{} // closed when ca's bundle is no longer the current one
-	// uncopied are the namespaces without the current bundle, and since when.
-	uncopied map[string]time.Time
+	// uncopied are the namespaces without the current bundle, by name.
+	uncopied map[string]Uncopied
 	// failures counts tries to write it there.
 	failures *prometheus.CounterVec
 

@@ -11,15 +11,15 @@ import (
 
 // Why a copy of the trust bundle was not written.
 const (
-	copyForbidden   = "forbidden"   // rights, a quota, or an admission webhook
-	copyInvalid     = "invalid"     // such as one that somebody made immutable
-	copyTimeoutCode = "timeout"     // no answer in time
-	copyUnavailable = "unavailable" // the API server does not answer, or not now
-	copyOther       = "other"
+	CopyForbidden   = "forbidden"   // rights, a quota, or an admission webhook
+	CopyInvalid     = "invalid"     // such as one that somebody made immutable
+	CopyTimeout     = "timeout"     // no answer in time
+	CopyUnavailable = "unavailable" // the API server does not answer, or not now
+	CopyOther       = "other"
 )
 
 func copyReasons() []string {
-	return []string{copyForbidden, copyInvalid, copyTimeoutCode, copyUnavailable, copyOther}
+	return []string{CopyForbidden, CopyInvalid, CopyTimeout, CopyUnavailable, CopyOther}
 }
 
 // copyReason is one of copyReasons.
@@ -27,15 +27,15 @@ func copyReason(err error) string {
 	var said apierrors.APIStatus
 	switch {
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return copyForbidden
+		return CopyForbidden
 	case apierrors.IsInvalid(err):
-		return copyInvalid
+		return CopyInvalid
 	case apierrors.IsTimeout(err), apierrors.IsServerTimeout(err), errors.Is(err, context.DeadlineExceeded):
-		return copyTimeoutCode
+		return CopyTimeout
 	case apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err), apierrors.IsTooManyRequests(err), !errors.As(err, &said):
-		return copyUnavailable
+		return CopyUnavailable
 	}
-	return copyOther
+	return CopyOther
 }
 
 // newFailures makes the metrics of copies; r may be nil.
@@ -71,9 +71,9 @@ func (k *Keeper) newFailures(r prometheus.Registerer) *prometheus.CounterVec {
 func (k *Keeper) behind() (n int, since time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, at := range k.uncopied {
-		if n++; n == 1 || at.Before(since) {
-			since = at
+	for _, u := range k.uncopied {
+		if n++; n == 1 || u.Since.Before(since) {
+			since = u.Since
 		}
 	}
 	return n, since

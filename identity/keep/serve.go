@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -104,14 +105,22 @@ type Progress struct {
 	Successor  string         `json:"successor,omitempty"`
 	Generation string         `json:"bundle"` // the fingerprint of the bundle
 	// Uncopied are the namespaces where it could not be written: sidecars that start there cannot, until it is.
-	Uncopied []string `json:"uncopied,omitempty"`
+	Uncopied []Uncopied `json:"uncopied,omitempty"`
+}
+
+// Uncopied is a namespace where the current trust bundle could not be written.
+type Uncopied struct {
+	Namespace string    `json:"namespace"`
+	Since     time.Time `json:"since"`
+	Reason    string    `json:"reason"` // CopyForbidden, CopyInvalid, CopyTimeout, CopyUnavailable or CopyOther
+	Error     string    `json:"error"`  // of the last try
 }
 
 // Progress says where the rotation stands.
 func (k *Keeper) Progress() Progress {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := Progress{Leading: !k.since.IsZero(), Uncopied: slices.Sorted(maps.Keys(k.uncopied))}
+	p := Progress{Leading: !k.since.IsZero(), Uncopied: slices.SortedFunc(maps.Values(k.uncopied), func(a, b Uncopied) int { return cmp.Compare(a.Namespace, b.Namespace) })}
 	if k.fault != nil {
 		p.Fault = k.fault.Error()
 	}

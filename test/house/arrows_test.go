@@ -48,7 +48,7 @@ func arrows() []arrow {
 		{"observe", []string{"model"}},
 		{"controlplane", []string{"*"}},
 		{"check", []string{"buildinfo", "controlplane/api", "identity", "identity/keep", "identity/service"}},
-		{"check/gather", []string{"check", "controlplane/api", "controlplane/operator", "controlplane/reach", "injector"}},
+		{"check/gather", []string{"check", "controlplane/api", "controlplane/operator", "controlplane/reach", "deploy", "injector"}},
 		{"sidecar/sds", nil},
 		{"sidecar/workloadapi", nil},
 		{"sidecar/relay", nil},
