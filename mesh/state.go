@@ -72,7 +72,7 @@ type State struct {
 	access         map[ref]*accessPart
 	accessIn       index[string, ref]             // namespace: those in it
 	accessOf       index[model.Key, ref]          // Service: those that name it
-	protected      map[model.Key]memory       // Services that they name, as they are or were last
+	protected      map[model.Key]memory           // Services that they name, as they are or were last
 	accessDefaults accessDefaults                 // of the Mesh documents
 	accessProblems map[ref]map[policy.Problem]int // how many workloads say so
 

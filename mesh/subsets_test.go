@@ -69,7 +69,9 @@ func TestANamespaceThatNamesFewSubsetsOfAServiceHasThemHoweverManyOthersName(t *
 			manySubsets(name+"/p", "x", 100*i+100, 100*i+150, old), manySubsets(name+"/q", "y", 100*i+150, 100*i+200, old))
 	}
 	s := meshOf(facts...)
-	missing := func(service string) int { return strings.Count(strings.Join(targetsOf(s, "", service), " "), "missing") }
+	missing := func(service string) int {
+		return strings.Count(strings.Join(targetsOf(s, "", service), " "), "missing")
+	}
 	want(t, "of the one that names few", missing("few/x"), 0)
 	want(t, "of the others", []int{missing("a/x"), missing("b/x"), missing("c/x")}, []int{50 - 20, 50 - 20, 50 - 19})
 
