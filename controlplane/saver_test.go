@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +61,7 @@ func TestWhatIsBeingKeptWhenTheControlPlaneStopsIsKeptAndNoFault(t *testing.T) {
 
 // asked is a keeper that has an answer for each policy by its item, and notes what it is asked to keep.
 type asked struct {
+	mu      sync.Mutex
 	answers map[string]error
 	saved   []string // the item and the text of each
 }
@@ -67,12 +69,23 @@ type asked struct {
 func (*asked) Load(context.Context) ([]model.SavedPolicy, error) { return nil, nil }
 
 func (a *asked) Save(_ context.Context, p model.SavedPolicy) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.saved = append(a.saved, p.Item+" "+p.Good)
 	return a.answers[p.Item]
 }
 
+// willing has it keep everything from now on.
+func (a *asked) willing() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers = nil
+}
+
 // took gives what a keeper was asked since the last time.
 func (a *asked) took() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	saved := a.saved
 	a.saved = nil
 	return saved
@@ -127,7 +140,7 @@ func TestOnlyThePolicyThatCouldNotBeKeptIsTriedAgain(t *testing.T) {
 		time.Sleep(retryAfter)
 		synctest.Wait()
 		k.want(t, "with a newer version", "b 2", "c 2")
-		k.answers = nil
+		k.willing()
 		time.Sleep(retryAfter)
 		synctest.Wait()
 		k.want(t, "when it may be kept", "b 2")
@@ -148,7 +161,7 @@ func TestAPolicyThatIsTooLargeIsToldOnceAndNotTriedAgain(t *testing.T) {
 		if told := strings.Count(log.String(), "keep b: too large to be kept"); told != 1 {
 			t.Errorf("it is told %d times: %s", told, log.String())
 		}
-		k.answers = nil
+		k.willing()
 		put("b 2")
 		k.want(t, "with a smaller version", "b 2")
 	})
