@@ -52,7 +52,8 @@ type Source interface {
 // LastGood keeps the last good version of every policy over restarts.
 type LastGood interface {
 	Load(ctx context.Context) ([]model.SavedPolicy, error)
-	Save(ctx context.Context, policies []model.SavedPolicy) error
+	// Save keeps a policy in the place of what it kept of that document. After kube.ErrTooLarge it is not asked again.
+	Save(ctx context.Context, p model.SavedPolicy) error
 }
 
 // Observer is told what happens, on the loop's and on streams' goroutines: it must not block.

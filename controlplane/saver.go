@@ -1,7 +1,9 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -9,11 +11,13 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
 )
 
 // saver writes the last good policies in the background, so that a slow API server never delays the loop. What could
-// not be written is tried again, the newest version of each policy only.
+// not be written is tried again, and nothing else is: the newest version of each policy only, unless it is too large ever
+// to be kept.
 type saver struct {
 	to   LastGood // nil: nothing is kept
 	log  zerolog.Logger
@@ -26,6 +30,10 @@ type saver struct {
 type savedKey struct {
 	configMap model.Key
 	item      string
+}
+
+func (k savedKey) compare(o savedKey) int {
+	return cmp.Or(k.configMap.Compare(o.configMap), cmp.Compare(k.item, o.item))
 }
 
 // retryAfter is how long a failed write waits.
@@ -98,16 +106,27 @@ func (s *saver) write(ctx context.Context) bool {
 	if len(policies) == 0 {
 		return true
 	}
-	err := s.to.Save(ctx, slices.Collect(maps.Values(policies)))
-	if err == nil {
+	failed := map[savedKey]model.SavedPolicy{}
+	var errs []error
+	for _, k := range slices.SortedFunc(maps.Keys(policies), savedKey.compare) {
+		switch err := s.to.Save(ctx, policies[k]); {
+		case errors.Is(err, kube.ErrTooLarge):
+			s.log.Error().Err(err).Msg("a policy is not kept: a restart goes back to what was kept of it before")
+		case err != nil:
+			failed[k] = policies[k]
+			errs = append(errs, err)
+		}
+	}
+	if len(failed) == 0 {
 		return true
 	}
 	if ctx.Err() != context.Canceled { // else the control plane stops, and tries once more before it does
-		s.log.Error().Err(err).Int("policies", len(policies)).Msg("keeping the last good policies; trying again: until then a restart forgets them")
+		s.log.Error().Err(errors.Join(errs...)).Int("policies", len(failed)).
+			Msg("keeping the last good policies; trying again: until then a restart forgets them")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, p := range policies {
+	for k, p := range failed {
 		if _, newer := s.pending[k]; !newer {
 			s.pending[k] = p
 		}

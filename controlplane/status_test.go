@@ -105,7 +105,7 @@ func (w waiting) Load(ctx context.Context) ([]model.SavedPolicy, error) {
 	}
 }
 
-func (waiting) Save(context.Context, []model.SavedPolicy) error { return nil }
+func (waiting) Save(context.Context, model.SavedPolicy) error { return nil }
 
 func TestItLivesAndIsNotReadyWhileItWaitsForTheLastGoodPolicies(t *testing.T) {
 	source := gated{open: make(chan struct{}), events: benchFacts(1)}

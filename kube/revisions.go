@@ -129,20 +129,17 @@ func newestFirst(a, b appsv1.ControllerRevision) int {
 	return cmp.Or(cmp.Compare(b.Revision, a.Revision), strings.Compare(a.Namespace, b.Namespace), strings.Compare(b.Name, a.Name))
 }
 
-// Save keeps policies, and removes the revisions of those with nothing left to keep.
-func (r *Revisions) Save(ctx context.Context, policies []model.SavedPolicy) error {
-	var errs []error
-	for _, p := range policies {
-		if err := r.save(ctx, p); err != nil {
-			errs = append(errs, fmt.Errorf("keep the last good version of ConfigMap %s, %s: %w", p.ConfigMap, p.Item, err))
-		}
+// Save keeps a policy, or removes its revisions if nothing is left to keep. One that can never be kept gives ErrTooLarge.
+func (r *Revisions) Save(ctx context.Context, p model.SavedPolicy) error {
+	if err := r.save(ctx, p); err != nil {
+		return fmt.Errorf("keep the last good version of ConfigMap %s, %s: %w", p.ConfigMap, p.Item, err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // save tries again when another replica was faster.
 func (r *Revisions) save(ctx context.Context, p model.SavedPolicy) error {
-	const attempts = 5
+	const attempts = 20 // each that fails is one in which another replica got on
 	var err error
 	for range attempts {
 		err = r.saveOnce(ctx, p)

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,17 +14,19 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rs/zerolog"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/policy"
 	"github.com/heddle-mesh/heddle/test/transcript"
 )
 
 // keeper is what both ways of keeping policies do.
 type keeper interface {
 	Load(context.Context) ([]model.SavedPolicy, error)
-	Save(context.Context, []model.SavedPolicy) error
+	Save(context.Context, model.SavedPolicy) error
 }
 
 // eachKeeper runs a test with both, and the ConfigMap whose policies it may keep.
@@ -60,7 +63,9 @@ func loaded(t *testing.T, k keeper, namespace string) []model.SavedPolicy {
 
 func save(t *testing.T, k keeper, policies ...model.SavedPolicy) {
 	t.Helper()
-	do(t, k.Save(t.Context(), policies))
+	for _, p := range policies {
+		do(t, k.Save(t.Context(), p))
+	}
 }
 
 func TestSavedPoliciesComeBackAsTheyWere(t *testing.T) {
@@ -71,7 +76,10 @@ func TestSavedPoliciesComeBackAsTheyWere(t *testing.T) {
 		}
 		a := model.SavedPolicy{ConfigMap: cm, UID: uid, Item: "a.yaml", Good: "kind: Traffic\n# <&>\n", GoodHash: "h1",
 			Earlier: []model.SavedText{{Text: "older", Hash: "h0"}}, Refused: []string{"r1", "r2"}}
-		b := model.SavedPolicy{ConfigMap: cm, UID: uid, Item: "b.yaml", Refused: []string{"r3"}}
+		b := model.SavedPolicy{ConfigMap: cm, UID: uid, Item: "b.yaml", Refused: []string{"r3"}, Protects: &model.SavedService{
+			Name: "web", Kind: model.Headless, Selector: model.LabelsOf(map[string]string{"tier": "front", "app": "web"}), Ports: []model.Port{
+				{Number: 80}, {Name: "db", Number: 81, Protocol: model.TCP, Declared: true, Greets: true, Target: 5432},
+				{Name: "rpc", Number: 82, Protocol: model.GRPC, Declared: true, TargetName: "main"}}}}
 		save(t, k, a, b)
 		diff(t, []model.SavedPolicy{a, b}, loaded(t, k, cm.Namespace), byItem)
 
@@ -98,14 +106,87 @@ func TestWhatIsTooLargeLosesItsEarlierVersionsFirst(t *testing.T) {
 		diff(t, []model.SavedPolicy{p}, loaded(t, k, cm.Namespace))
 
 		p.Good += large
-		err := k.Save(t.Context(), []model.SavedPolicy{p})
-		if err == nil || !strings.Contains(err.Error(), "catalog, a.yaml") {
+		err := k.Save(t.Context(), p)
+		if !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "catalog, a.yaml") {
 			t.Errorf("got %v, want an error that names the policy", err)
 		}
 		if got := loaded(t, k, cm.Namespace); len(got) != 1 || got[0].Good != large {
 			t.Errorf("what was kept before is not there any more")
 		}
 	})
+}
+
+// largest is the text of a policy as large as a ConfigMap may be, of which JSON would need twice as much.
+func largest() string {
+	const text = "kind: Access\nservice: web\nrules: []\n# "
+	return text + strings.Repeat(`"`, corev1.MaxSecretSize-len(text)) // a ConfigMap may have as much
+}
+
+func TestThePolicyOfTheLargestConfigMapIsKeptAndWhatItProtectsToo(t *testing.T) {
+	eachKeeper(t, func(t *testing.T, k keeper, cm model.Key, uid string) {
+		p := model.SavedPolicy{ConfigMap: cm, UID: uid, Item: "a.yaml", Good: largest(), GoodHash: strings.Repeat("h", 64),
+			Earlier: []model.SavedText{{Text: "small", Hash: "1"}}, Protects: &model.SavedService{Name: "web", Selector: model.Labels{{Key: "app", Value: "web"}}}}
+		for range 10 {
+			p.Refused = append(p.Refused, strings.Repeat("r", 64))
+		}
+		for i := range 100 {
+			p.Protects.Ports = append(p.Protects.Ports, model.Port{Name: fmt.Sprint("http-", i), Number: uint16(1 + i), Protocol: model.HTTP, Declared: true, Target: 8080})
+		}
+		if _, problems := policy.Parse(policy.Source{Text: p.Good, Namespace: cm.Namespace}); policy.Failed(problems) {
+			t.Fatalf("such a policy is refused: %v", problems)
+		}
+		save(t, k, p)
+		p.Earlier = nil
+		diff(t, []model.SavedPolicy{p}, loaded(t, k, cm.Namespace))
+	})
+	o := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "largest"}, Data: map[string]string{"a.yaml": largest()}}
+	ns := api.Namespace(t)
+	maps := api.Client(t).CoreV1().ConfigMaps(ns)
+	o.Data["a.yaml"] += "x"
+	if _, err := maps.Create(t.Context(), o, metav1.CreateOptions{}); err == nil {
+		t.Error("Kubernetes takes a larger one")
+	}
+	o.Data["a.yaml"] = largest()
+	must[*corev1.ConfigMap](t)(maps.Create(t.Context(), o, metav1.CreateOptions{}))
+}
+
+func TestWhatWasSavedBeforeThereWasMoreToSaveIsStillRead(t *testing.T) {
+	got := must[model.SavedPolicy](t)(decodeSaved([]byte(
+		`{"namespace":"shop","configMap":"p","uid":"u","item":"a.yaml","good":{"hash":"h","text":"kind: Access"},"earlier":[{"hash":"g","text":"kind: Mesh"}]}`)))
+	diff(t, model.SavedPolicy{ConfigMap: model.Key{Namespace: "shop", Name: "p"}, UID: "u", Item: "a.yaml", Good: "kind: Access", GoodHash: "h",
+		Earlier: []model.SavedText{{Text: "kind: Mesh", Hash: "g"}}}, got)
+}
+
+func TestWhatIsSavedIsTheSameBytesEachTime(t *testing.T) {
+	labels := map[string]string{}
+	for i := range 20 {
+		labels[fmt.Sprint("l", i)] = "x"
+	}
+	p := model.SavedPolicy{ConfigMap: model.Key{Namespace: "shop", Name: "p"}, UID: "u", Item: "a.yaml",
+		Protects: &model.SavedService{Name: "web", Selector: model.LabelsOf(labels)}}
+	first := must[[]byte](t)(encodeSaved(p))
+	for range 20 {
+		diff(t, string(first), string(must[[]byte](t)(encodeSaved(p))))
+	}
+}
+
+func TestASavedServiceThatIsNoneIsNotRead(t *testing.T) {
+	for name, protects := range map[string]string{
+		"another kind":     `{"name":"web","kind":"Gateway"}`,
+		"another protocol": `{"name":"web","ports":[{"number":80,"protocol":"quic"}]}`,
+		"no protocol":      `{"name":"web","ports":[{"number":80}]}`,
+		"a large port":     `{"name":"web","ports":[{"number":65536,"protocol":"tcp"}]}`,
+		"a negative port":  `{"name":"web","ports":[{"number":80,"protocol":"tcp","target":-1}]}`,
+		"a list":           `[]`,
+	} {
+		data := []byte(`{"namespace":"shop","configMap":"p","uid":"u","item":"a.yaml","protects":` + protects + `}`)
+		if got, err := decodeSaved(data); err == nil {
+			t.Errorf("%s is read as %+v", name, got.Protects)
+		}
+	}
+	if _, err := decodeSaved([]byte(`{"namespace":"shop","configMap":"p","uid":"u","item":"a.yaml","good":{"packed":"/w=="}}`)); err == nil {
+		t.Error("a text that is not UTF-8 is read")
+	}
 }
 
 func TestAnyNumberOfReplicasMaySave(t *testing.T) {
@@ -118,7 +199,7 @@ func TestAnyNumberOfReplicasMaySave(t *testing.T) {
 		for range writers {
 			wg.Go(func() {
 				for round := range rounds {
-					if err := k.Save(t.Context(), []model.SavedPolicy{policyOf(round)}); err != nil {
+					if err := k.Save(t.Context(), policyOf(round)); err != nil {
 						t.Errorf("round %d: %v", round, err)
 					}
 				}
@@ -218,6 +299,7 @@ func TestTheStateFolderIsForItsOwnerAlone(t *testing.T) {
 
 func FuzzSavedPoliciesNeverBreakTheReader(f *testing.F) {
 	f.Add([]byte(`{"namespace":"a","configMap":"b","uid":"c","item":"d","good":{"hash":"e","text":"f"},"refused":["g"]}`))
+	f.Add([]byte(`{"namespace":"a","configMap":"b","uid":"c","item":"d","good":{"packed":"YQ=="},"protects":{"name":"e","kind":"Headless","selector":{"f":"g"},"ports":[{"number":1,"protocol":"tcp"}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		p, err := decodeSaved(data)
 		if err != nil {

@@ -76,15 +76,13 @@ func readSaved(path string) (model.SavedPolicy, error) {
 	return decodeSaved(data)
 }
 
-// Save keeps policies, each whole or not at all, and removes those with nothing left to keep.
-func (s *StateFolder) Save(_ context.Context, policies []model.SavedPolicy) error {
-	var errs []error
-	for _, p := range policies {
-		if err := s.save(p); err != nil {
-			errs = append(errs, fmt.Errorf("keep the last good version of ConfigMap %s, %s: %w", p.ConfigMap, p.Item, err))
-		}
+// Save keeps a policy, whole or not at all, or removes it if nothing is left to keep. One that can never be kept gives
+// ErrTooLarge.
+func (s *StateFolder) Save(_ context.Context, p model.SavedPolicy) error {
+	if err := s.save(p); err != nil {
+		return fmt.Errorf("keep the last good version of ConfigMap %s, %s: %w", p.ConfigMap, p.Item, err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (s *StateFolder) save(p model.SavedPolicy) error {

@@ -306,7 +306,7 @@ func (s *State) tellAccess(d *document) {
 	svc := s.services[key]
 	if svc == nil || svc.fact == nil {
 		message := fmt.Sprintf("there is no Service %s", key)
-		if s.protected[key] != nil {
+		if s.protected[key].service != nil {
 			message += " any more: this document lets nobody call the pods that it selected"
 		}
 		d.joined = append(d.joined, d.problem("service", policy.CodeNoService, "correct the name, or create the Service", message))

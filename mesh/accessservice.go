@@ -19,7 +19,7 @@ type serviceCover struct {
 // later than the pod and go with the Service: a pod must not be open in between.
 func (s *State) coverOf(pod *model.Pod, key model.Key, targets map[uint16][]target) *serviceCover {
 	c := &serviceCover{names: map[uint16][]policy.Port{}, ports: map[uint16]model.PodPort{}}
-	fact := s.protected[key]
+	last := s.protected[key].service
 	if svc := s.services[key]; svc == nil || svc.fact == nil {
 		c.gone = true
 		s.coverListed(c, pod, key)
@@ -31,10 +31,10 @@ func (s *State) coverOf(pod *model.Pod, key model.Key, targets map[uint16][]targ
 			}
 		}
 	}
-	if fact == nil || !selects(fact, pod) {
+	if last == nil || !selects(last, pod) {
 		return c
 	}
-	for _, p := range fact.Ports {
+	for _, p := range last.Ports {
 		number := targetPort(p, pod)
 		if number == 0 {
 			continue
@@ -62,7 +62,7 @@ func (s *State) coverListed(c *serviceCover, pod *model.Pod, key model.Key) {
 }
 
 // selects says that a Service sends to a pod, as soon as slices follow.
-func selects(svc *model.Service, pod *model.Pod) bool {
+func selects(svc *model.SavedService, pod *model.Pod) bool {
 	return svc.Kind != model.ExternalName && len(svc.Selector) > 0 && pod.Labels.Contains(svc.Selector)
 }
 
@@ -79,24 +79,57 @@ func targetPort(p model.Port, pod *model.Pod) uint16 {
 	return 0
 }
 
+// memory is what is known of a Service that Access documents name.
+type memory struct {
+	service *model.SavedService
+	by      *document // whose memory it is, of the time before a restart; nil: the Service itself was there since
+}
+
 // protect remembers a Service that Access documents name, as it is or was last: they do not cease to hold for its pods
 // when it is deleted. What no document names any more is forgotten.
 func (s *State) protect(key model.Key) {
 	if len(s.accessOf[key]) == 0 {
 		delete(s.protected, key)
 	} else if svc := s.services[key]; svc != nil && svc.fact != nil {
-		s.protected[key] = svc.fact
+		s.protected[key] = memory{service: &model.SavedService{
+			Name: key.Name, Kind: svc.fact.Kind, Selector: svc.fact.Selector, Ports: svc.fact.Ports,
+		}}
 	}
+}
+
+// remember takes what was kept of a Service that a document named before a restart, if the document still names it and
+// the Service is gone. If not all documents had the same kept of it, the first of them counts, whichever comes first here.
+func (s *State) remember(d *document, kept *model.SavedService) {
+	if p := s.access[d.ref]; p == nil || p.service != kept.Name {
+		return
+	}
+	key := model.Key{Namespace: d.ref.configMap.Namespace, Name: kept.Name}
+	if now := s.protected[key]; now.service != nil && (now.by == nil || now.by.compare(d) < 0) {
+		return
+	}
+	s.markProtected(key)
+	s.protected[key] = memory{kept, d}
+	s.markProtected(key)
+	s.dirty.documents.addAll(s.accessOf[key])
+}
+
+// protectedBy gives the Service that a document protects, nil if it names none, or none that was ever there.
+func (s *State) protectedBy(d *document) *model.SavedService {
+	p := s.access[d.ref]
+	if p == nil || p.service == "" {
+		return nil
+	}
+	return s.protected[model.Key{Namespace: d.ref.configMap.Namespace, Name: p.service}].service
 }
 
 // markProtected marks the pods that a Service selects, or selected last, if documents say who may call them.
 func (s *State) markProtected(key model.Key) {
-	fact := s.protected[key]
-	if fact == nil {
+	last := s.protected[key].service
+	if last == nil {
 		return
 	}
 	for pod := range s.podsIn[key.Namespace] {
-		if selects(fact, s.pods[pod]) {
+		if selects(last, s.pods[pod]) {
 			s.dirty.workloads.add(pod)
 		}
 	}

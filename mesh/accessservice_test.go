@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"maps"
+	"slices"
 	"testing"
 
 	"github.com/heddle-mesh/heddle/model"
@@ -106,4 +108,109 @@ func TestAChangeOfAProtectedServiceLooksAtItsPodsAlone(t *testing.T) {
 		s.take(&e)
 	}
 	want(t, "pods", sortedKeys(s.dirty.workloads), []model.Key{key("shop/a")})
+}
+
+// restarted is a State of what is on disk and of facts, which come one by one, the last of them first.
+func restarted(disk saver, facts ...any) *State {
+	s := disk.restart()
+	for _, f := range slices.Backward(facts) {
+		disk.take(s.Apply(events(f)))
+	}
+	return s
+}
+
+func TestAccessOfADeletedServiceLetsNobodyInAfterARestartEither(t *testing.T) {
+	service := aService("shop/web", "10.96.0.1", targeting(0, "main"))
+	pod := aPod("shop/a", "10.1.0.1", portNamed("main", 7000))
+	other := aPod("shop/b", "10.1.0.2", labeled("db"))
+	for _, c := range []struct{ name, text, want string }{
+		{"rules that allow", webAccess, "strict, closed"},
+		{"rules that deny", "kind: Access\nservice: web\nports: {80: strict}\naction: deny\nrules: [{methods: [PUT], ports: [81]}]\n", "strict, deny PUT; open"},
+		{"a document that was never good", "kind: Access\nservice: web\nruls: []\n", "deny ; open"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			document := aPolicy("shop/p", c.text)
+			s, disk := New(Options{Namespace: "heddle-system"}), saver{}
+			disk.take(s.Apply(events(service, pod, other, document)))
+			disk.take(s.Apply(gone(service)))
+			want(t, "before", protection(t, s, 7000), c.want)
+			for _, facts := range [][]any{{pod, other, document}, {document, other, pod}} {
+				again := restarted(disk, facts...)
+				want(t, "after", protection(t, again, 7000), c.want)
+				want(t, "views", views(again), views(s))
+				want(t, "statuses", again.Policies(), s.Policies())
+				want(t, "nothing new to save", again.Apply(nil).Save, nil)
+			}
+			again := restarted(disk, pod, document)
+			disk.take(again.Apply(gone(document)))
+			want(t, "without the document", len(again.protected)+len(disk), 0)
+		})
+	}
+}
+
+func protections(t *testing.T, s *State) []string {
+	t.Helper()
+	return []string{accessAt(t, s, "shop/a", 8080), accessAt(t, s, "shop/b", 8080)}
+}
+
+func TestAServiceThatIsThereCountsAndNotWhatWasKeptOfIt(t *testing.T) {
+	before := aService("shop/web", "10.96.0.1", targeting(8080, ""))
+	now := aService("shop/web", "10.96.0.1", targeting(8080, ""), func(s *model.Service) { s.Selector = model.Labels{{Key: "app", Value: "db"}} })
+	facts := []any{aPod("shop/a", "10.1.0.1"), aPod("shop/b", "10.1.0.2", labeled("db")), aPolicy("shop/p", webAccess)}
+	s, disk := New(Options{Namespace: "heddle-system"}), saver{}
+	disk.take(s.Apply(events(append(facts, before)...)))
+	disk.take(s.Apply(gone(before)))
+	want(t, "without the Service", protections(t, s), []string{"closed", "open"})
+
+	kept := maps.Clone(disk)
+	for first := range 4 { // whichever comes first
+		disk := maps.Clone(kept)
+		s := disk.restart()
+		for i := range 4 {
+			disk.take(s.Apply(events(append(slices.Clone(facts), now)[(first+i)%4])))
+		}
+		want(t, "with another Service of its name", protections(t, s), []string{"open", "allow x/y; closed"})
+		disk.take(s.Apply(gone(now)))
+		want(t, "without that one", protections(t, s), []string{"open", "closed"})
+		want(t, "after a restart", protections(t, restarted(disk, facts...)), []string{"open", "closed"})
+	}
+}
+
+func TestWhatWasKeptOfAServiceIsVoidOnceTheDocumentNamesItNoMore(t *testing.T) {
+	service := aService("shop/web", "10.96.0.1", targeting(8080, ""))
+	facts := []any{aPod("shop/a", "10.1.0.1"), aPod("shop/b", "10.1.0.2", labeled("db"))}
+	s, disk := New(Options{Namespace: "heddle-system"}), saver{}
+	disk.take(s.Apply(events(append(facts, service, aPolicy("shop/p", webAccess))...)))
+	disk.take(s.Apply(gone(service)))
+	for name, document := range map[string]*model.PolicyText{
+		"another Service":   aPolicy("shop/p", "kind: Access\nservice: db\nrules: []\n"),
+		"another ConfigMap": aPolicy("shop/p", webAccess, func(p *model.PolicyText) { p.UID = "another" }),
+		"no Service":        aPolicy("shop/p", "kind: Access\nworkload: {app: db}\nrules: []\n"),
+	} {
+		disk := maps.Clone(disk)
+		s := restarted(disk, append(facts, document)...)
+		want(t, name, accessAt(t, s, "shop/a", 8080), "open")
+		disk.take(s.Apply(events(aPolicy("shop/p", webAccess))))
+		want(t, name+", and back", accessAt(t, s, "shop/a", 8080), "open")
+	}
+}
+
+func TestOfTwoMemoriesOfAServiceThatOfTheFirstDocumentCountsWhicheverComesFirst(t *testing.T) {
+	keptOf := func(name, app string) model.SavedPolicy {
+		return model.SavedPolicy{ConfigMap: key(name), UID: "uid-" + name, Item: "traffic.yaml", Good: webAccess, GoodHash: "h",
+			Protects: &model.SavedService{Name: "web", Selector: model.Labels{{Key: "app", Value: app}}, Ports: []model.Port{{Number: 80, Target: 8080}}}}
+	}
+	facts := []any{aPod("shop/a", "10.1.0.1"), aPod("shop/b", "10.1.0.2", labeled("db")),
+		aPolicy("shop/1", webAccess), aPolicy("shop/2", webAccess, created(3)), aPolicy("shop/3", webAccess, created(2))}
+	for first := range facts {
+		s := New(Options{Saved: []model.SavedPolicy{keptOf("shop/2", "db"), keptOf("shop/3", "web")}})
+		disk := saver{}
+		for i := range facts {
+			disk.take(s.Apply(events(facts[(first+i)%len(facts)])))
+		}
+		want(t, "access", protections(t, s), []string{"closed", "open"})
+		for _, name := range []string{"shop/1", "shop/2"} {
+			want(t, "kept by "+name, disk[name+" traffic.yaml"].Protects, keptOf("shop/3", "web").Protects)
+		}
+	}
 }

@@ -120,8 +120,9 @@ func (s *State) dropDocument(r ref) {
 func (s *State) takeDocument(text *model.PolicyText, source model.PolicyDocument) {
 	r := ref{text.Key, source.Item}
 	d := s.documents[r]
+	var kept *model.SavedService
 	if d == nil {
-		d = s.restore(r, text)
+		d, kept = s.restore(r, text)
 	} else if d.source == source && d.created.Equal(text.Created) {
 		return
 	}
@@ -136,6 +137,9 @@ func (s *State) takeDocument(text *model.PolicyText, source model.PolicyDocument
 		d.accept(versionOf(source.Text, doc))
 	}
 	s.reindexPolicy(r, before, d.inForce())
+	if kept != nil {
+		s.remember(d, kept)
+	}
 }
 
 // parse reads a document, nil if it has errors.
@@ -165,14 +169,14 @@ func (d *document) accept(v version) {
 	d.good = d.good[:min(len(d.good), history)]
 }
 
-// restore begins a document with what was kept of it before a restart.
-func (s *State) restore(r ref, text *model.PolicyText) *document {
+// restore begins a document with what was kept of it before a restart, and gives the Service that it protected then.
+func (s *State) restore(r ref, text *model.PolicyText) (*document, *model.SavedService) {
 	d := &document{ref: r, uid: text.UID, reasons: map[string]string{}}
 	s.documents[r] = d
 	s.items.add(r.configMap, r.item)
 	kept := s.kept[r]
 	if kept.UID != text.UID {
-		return d
+		return d, nil
 	}
 	d.refused = kept.Refused
 	for _, old := range append([]model.SavedText{{Text: kept.Good, Hash: kept.GoodHash}}, kept.Earlier...) {
@@ -183,7 +187,7 @@ func (s *State) restore(r ref, text *model.PolicyText) *document {
 			d.good = append(d.good, versionOf(old.Text, doc))
 		}
 	}
-	return d
+	return d, kept.Protects
 }
 
 // takeRefusal takes a version out of force that proxies would not have. Only another text is tried again.
@@ -260,9 +264,9 @@ func serviceNamed(s policy.ServiceRef, namespace string) model.Key {
 	return model.Key{Namespace: cmp.Or(s.Namespace, namespace), Name: s.Name}
 }
 
-// toSave gives what has to outlive a restart.
-func (d *document) toSave() model.SavedPolicy {
-	saved := model.SavedPolicy{ConfigMap: d.ref.configMap, UID: d.uid, Item: d.ref.item, Refused: d.refused}
+// toSave gives what has to outlive a restart of a document.
+func (s *State) toSave(d *document) model.SavedPolicy {
+	saved := model.SavedPolicy{ConfigMap: d.ref.configMap, UID: d.uid, Item: d.ref.item, Refused: d.refused, Protects: s.protectedBy(d)}
 	for i, v := range d.good {
 		if i == 0 {
 			saved.Good, saved.GoodHash = v.text, v.hash

@@ -85,7 +85,7 @@ func (e *Excerpt) takePolicies(s *State, namespaces []string) {
 			e.events = append(e.events, model.Event{Policy: t})
 		}
 		t.Documents = append(t.Documents, d.source)
-		e.options.Saved = append(e.options.Saved, d.toSave())
+		e.options.Saved = append(e.options.Saved, s.toSave(d))
 		e.reasons[r] = maps.Clone(d.reasons)
 	}
 }

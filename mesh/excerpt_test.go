@@ -78,3 +78,12 @@ func TestATrialReadsOnlyTheNamespacesThatThePolicySpeaksOf(t *testing.T) {
 	e := s.Excerpt(NamespacesOf(p))
 	want(t, "facts", len(e.events), 1)
 }
+
+func TestATrialKnowsWhatADeletedServiceSelected(t *testing.T) {
+	s := meshOf(aService("shop/web", "10.96.0.1", targeting(8080, "")), aPod("shop/a", "10.1.0.1"), aPolicy("shop/p", webAccess))
+	s.Apply(gone(aService("shop/web", "10.96.0.1")))
+	tried := trial(s, "shop/p", webAccess+"# edited\n")
+	s.Apply(events(aPolicy("shop/p", webAccess+"# edited\n")))
+	want(t, "statuses", tried, s.Policies())
+	want(t, "what it says", strings.Contains(tried[0].Problems[0].Message, "there is no Service shop/web any more"), true)
+}

@@ -223,9 +223,8 @@ func (w *world) refusal(s *State) model.Event {
 	return model.Event{Refused: &model.Refusal{Policy: p.ConfigMap, Item: p.Item, Hash: w.one(p.Hash, p.Serving, "none"), Reason: "made up"}}
 }
 
-// scratch is a State that never knew anything but the facts that are left, what was saved, and Services that are gone
-// while Access documents name them.
-func (w *world) scratch(disk saver, remembered map[model.Key]*model.Service) *State {
+// scratch is a State that never knew anything but the facts that are left, and what was saved.
+func (w *world) scratch(disk saver) *State {
 	s := disk.restart()
 	var all []model.Event
 	for _, e := range w.facts {
@@ -233,12 +232,6 @@ func (w *world) scratch(disk saver, remembered map[model.Key]*model.Service) *St
 	}
 	w.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	s.Apply(all)
-	for _, key := range sortedKeys(remembered) {
-		if _, ok := w.facts["service "+key.String()]; !ok {
-			s.Apply(events(remembered[key]))
-			s.Apply(gone(remembered[key]))
-		}
-	}
 	for r := range w.health {
 		s.Apply(events(&r))
 	}
@@ -273,7 +266,7 @@ func followAtRandom(t *testing.T, seed uint64) {
 			ch := disk.take(s.Apply(batch))
 			followed.follow(s, ch)
 			w.forget(s)
-			scratch := w.scratch(disk, s.protected)
+			scratch := w.scratch(disk)
 			compare := func(what string, want, got any) {
 				t.Helper()
 				if diff := cmp.Diff(want, got, compareAddresses); diff != "" {

@@ -72,7 +72,7 @@ type State struct {
 	access         map[ref]*accessPart
 	accessIn       index[string, ref]             // namespace: those in it
 	accessOf       index[model.Key, ref]          // Service: those that name it
-	protected      map[model.Key]*model.Service   // those that they name, as they are or were last
+	protected      map[model.Key]memory           // Services that they name, as they are or were last
 	accessDefaults accessDefaults                 // of the Mesh documents
 	accessProblems map[ref]map[policy.Problem]int // how many workloads say so
 
@@ -147,7 +147,7 @@ func New(o Options) *State {
 		access:         map[ref]*accessPart{},
 		accessIn:       index[string, ref]{},
 		accessOf:       index[model.Key, ref]{},
-		protected:      map[model.Key]*model.Service{},
+		protected:      map[model.Key]memory{},
 		accessProblems: map[ref]map[policy.Problem]int{},
 		services:       map[model.Key]*service{},
 		workloads:      map[model.Key]*workload{},

@@ -78,7 +78,7 @@ func (s *State) save(r ref, d *document, ch *Changes) {
 	kept := s.kept[r]
 	now := model.SavedPolicy{ConfigMap: r.configMap, UID: kept.UID, Item: r.item}
 	if d != nil {
-		now = d.toSave()
+		now = s.toSave(d)
 	}
 	if now.Empty() && kept.Empty() || reflect.DeepEqual(kept, now) {
 		return

@@ -85,36 +85,65 @@ func (s *State) updateSubsets(key model.Key) {
 	}
 }
 
-// subsetsNamed keeps the first subsets: those that the Service's own namespace names, then by the precedence of documents,
-// then as written.
+// subsetsNamed keeps the first subsets: those that the Service's own namespace names, then one of each other namespace in
+// turn, so that none can take what is left from the others.
 func (s *State) subsetsNamed(key model.Key) subsets {
-	var all []mention
-	for referrer := range s.referrers[key] {
-		all = append(all, s.targets[referrer][key]...)
-	}
-	foreign := func(m mention) int {
-		if m.by.configMap.Namespace == key.Namespace {
-			return 0
-		}
-		return 1
-	}
-	slices.SortStableFunc(all, func(a, b mention) int {
-		return cmp.Or(cmp.Compare(foreign(a), foreign(b)), a.created.Compare(b.created), a.by.compare(b.by))
-	})
 	var now subsets
 	seen := set[string]{}
-	for _, m := range all {
-		switch {
-		case seen.has(m.text):
-		case len(now.kept) < maxSubsets:
-			now.kept = append(now.kept, m.subset)
-		case now.over == nil:
-			now.over = set[string]{m.text: {}}
-		default:
-			now.over.add(m.text)
-		}
+	keep := func(m mention) {
+		now.kept = append(now.kept, m.subset)
 		seen.add(m.text)
+	}
+	own, others := s.mentions(key)
+	for _, m := range own {
+		if !seen.has(m.text) && len(now.kept) < maxSubsets {
+			keep(m)
+		}
+	}
+	waiting := slices.Clone(others)
+	for len(waiting) > 0 && len(now.kept) < maxSubsets {
+		for i, queue := range waiting {
+			next := slices.IndexFunc(queue, func(m mention) bool { return !seen.has(m.text) })
+			if next < 0 || len(now.kept) == maxSubsets {
+				waiting[i] = nil
+				continue
+			}
+			keep(queue[next])
+			waiting[i] = queue[next+1:]
+		}
+		waiting = slices.DeleteFunc(waiting, func(queue []mention) bool { return len(queue) == 0 })
+	}
+	for _, m := range slices.Concat(append(others, own)...) {
+		if seen.has(m.text) {
+			continue
+		}
+		if now.over == nil {
+			now.over = set[string]{}
+		}
+		now.over.add(m.text)
 	}
 	slices.SortFunc(now.kept, func(a, b model.Labels) int { return cmp.Compare(a.String(), b.String()) })
 	return now
+}
+
+// mentions gives the subsets of a Service that routes name, by the precedence of documents and then as written: those of its
+// own namespace, and those of each other one, in the order of their first.
+func (s *State) mentions(key model.Key) (own []mention, others [][]mention) {
+	in := map[string][]mention{}
+	for referrer := range s.referrers[key] {
+		for _, m := range s.targets[referrer][key] {
+			in[m.by.configMap.Namespace] = append(in[m.by.configMap.Namespace], m)
+		}
+	}
+	first := func(a, b mention) int { return cmp.Or(a.created.Compare(b.created), a.by.compare(b.by)) }
+	for namespace, all := range in {
+		slices.SortStableFunc(all, first)
+		if namespace == key.Namespace {
+			own = all
+		} else {
+			others = append(others, all)
+		}
+	}
+	slices.SortFunc(others, func(a, b []mention) int { return first(a[0], b[0]) })
+	return own, others
 }

@@ -42,23 +42,42 @@ func TestAServiceHasNoMoreSubsetsThanItsBoundWhoeverNamesThem(t *testing.T) {
 		return n
 	}
 	want(t, "subsets", subsets(), maxSubsets)
-	want(t, "the older", over("lab/p"), 0)
-	want(t, "the younger", over("evil/p"), 200-14)
-	want(t, "the last within", targetsOf(s, "", "evil/x")[13], "shop/catalog:80[v=n113] 1")
-	want(t, "the first beyond", targetsOf(s, "", "evil/x")[14],
-		"shop/catalog:80[v=n114] 1 missing: Service shop/catalog has 64 other subsets that go before")
+	want(t, "the older", over("lab/p"), 50-32)
+	want(t, "the younger", over("evil/p"), 200-32)
+	want(t, "the last within", targetsOf(s, "", "evil/x")[31], "shop/catalog:80[v=n131] 1")
+	want(t, "the first beyond", targetsOf(s, "", "evil/x")[32],
+		"shop/catalog:80[v=n132] 1 missing: Service shop/catalog has 64 other subsets that go before")
 
 	s.Apply(events(own))
 	want(t, "subsets", subsets(), maxSubsets)
 	want(t, "the Service's own namespace", over("shop/p"), 0)
-	want(t, "the older", over("lab/p"), 0)
-	want(t, "the younger", over("evil/p"), 200-4)
+	want(t, "the older", over("lab/p"), 50-27)
+	want(t, "the younger", over("evil/p"), 200-27)
 
 	s.Apply(gone(first))
 	want(t, "the younger, with the older gone", over("evil/p"), 200-54)
 	want(t, "in its routes", targetsOf(s, "", "evil/x")[53], "shop/catalog:80[v=n153] 1")
 	s.Apply(gone(manySubsets("evil/p", "x", 100, 300, old)))
 	want(t, "subsets", subsets(), 10)
+}
+
+func TestANamespaceThatNamesFewSubsetsOfAServiceHasThemHoweverManyOthersName(t *testing.T) {
+	old := time.Unix(1_000_000, 0)
+	facts := []any{aService("shop/catalog", "10.96.0.1"), aService("few/x", "10.96.0.2"), manySubsets("few/p", "x", 0, 5, old.Add(time.Hour))}
+	for i, name := range []string{"a", "b", "c"} { // each with two documents, older than that
+		facts = append(facts, aService(name+"/x", fmt.Sprintf("10.96.1.%d", i)), aService(name+"/y", fmt.Sprintf("10.96.2.%d", i)),
+			manySubsets(name+"/p", "x", 100*i+100, 100*i+150, old), manySubsets(name+"/q", "y", 100*i+150, 100*i+200, old))
+	}
+	s := meshOf(facts...)
+	missing := func(service string) int {
+		return strings.Count(strings.Join(targetsOf(s, "", service), " "), "missing")
+	}
+	want(t, "of the one that names few", missing("few/x"), 0)
+	want(t, "of the others", []int{missing("a/x"), missing("b/x"), missing("c/x")}, []int{50 - 20, 50 - 20, 50 - 19})
+
+	s.Apply(events(manySubsets("few/p", "x", 100, 164, old.Add(time.Hour)))) // those of a: each of the two has the turns of both
+	want(t, "with those of another namespace", missing("few/x"), 64-32)
+	want(t, "of the others", []int{missing("a/x"), missing("b/x"), missing("c/x")}, []int{50 - 32, 50 - 16, 50 - 16})
 }
 
 func TestWhichSubsetsAreKeptDoesNotDependOnTheOrderOfEvents(t *testing.T) {

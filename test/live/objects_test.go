@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/heddle-mesh/heddle/model"
 )
@@ -74,6 +75,14 @@ const servicePort = 8000
 
 func addressed(a netip.Addr) func(*corev1.Service) {
 	return func(s *corev1.Service) { s.Spec.ClusterIP = a.String() }
+}
+
+// selecting makes a Service one for pods with a label, before slices list them.
+func selecting(app string) func(*corev1.Service) {
+	return func(s *corev1.Service) {
+		s.Spec.Selector = map[string]string{"app": app}
+		s.Spec.Ports[0].TargetPort = intstr.FromInt32(appPort)
+	}
 }
 
 func (w *world) deleteService(name string) {
@@ -155,9 +164,15 @@ const policyItem = "traffic.yaml"
 // policy writes a Traffic document about a Service into the ConfigMap of that name, or replaces it.
 func (w *world) policy(service, text string) {
 	w.t.Helper()
+	w.document(service, "kind: Traffic\nservice: "+service+"\n"+text)
+}
+
+// document writes a policy document into a ConfigMap, or replaces it.
+func (w *world) document(configMap, text string) {
+	w.t.Helper()
 	o := &corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Name: service, Labels: map[string]string{model.PolicyLabel: "true"}},
-		Data:       map[string]string{policyItem: "kind: Traffic\nservice: " + service + "\n" + text},
+		ObjectMeta: metav1.ObjectMeta{Name: configMap, Labels: map[string]string{model.PolicyLabel: "true"}},
+		Data:       map[string]string{policyItem: text},
 	}
 	maps := w.client.CoreV1().ConfigMaps(w.Namespace)
 	_, err := maps.Update(w.t.Context(), o, metav1.UpdateOptions{})

@@ -1,6 +1,8 @@
 package live
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,6 +117,54 @@ func TestABrokenPolicyStaysAtItsLastGoodVersionAfterARestartAndOnEveryReplica(t 
 		t.Errorf("answers are under policies %v, want 1 alone", got)
 	}
 	load.finish()
+}
+
+func TestPodsOfADeletedServiceStayClosedAfterARestartAndOnEveryReplica(t *testing.T) {
+	w := start(t)
+	one := w.pod("catalog-1", "app=catalog")
+	catalog := w.service("catalog", selecting("catalog"))
+	way := w.service("way") // leads to the same port of the pod, also while catalog is gone
+	w.slice("catalog", ready(one))
+	w.slice("way", ready(one))
+	w.document("catalog", "kind: Access\nservice: catalog\nrules: [{from: ["+w.Namespace+"/*]}]\n")
+	eventually(t, "the policy is in force", func() bool { return w.plane.policy("catalog").Accepted })
+	w.kept(w.plane.policy("catalog").Hash)
+	w.answers(catalog)
+	w.answers(way)
+
+	w.deleteService("catalog")
+	w.deleteSlice("catalog-http")
+	closed := func() bool { return w.ask(way).status == http.StatusForbidden }
+	eventually(t, "the pod is closed", closed)
+	eventually(t, "the policy says so", func() bool {
+		told := w.plane.policy("catalog").Problems
+		return len(told) == 1 && strings.Contains(told[0].Message, "any more: this document lets nobody call the pods")
+	})
+	config, served := w.config(one), w.versions(w.setting, one)
+
+	w.plane.stop()
+	w.plane = w.serve()
+	w.returned(w.web, one)
+	w.wantConfig(one, config)
+	if !closed() {
+		t.Errorf("after a restart the pod answers %v", w.ask(way))
+	}
+	second := w.setting
+	second.Replica = 1
+	replica := w.serveOn(second)
+	for name, from := range map[string]setting{"after the restart": w.setting, "on the second replica": second} {
+		if diff := cmp.Diff(served, w.versions(from, one)); diff != "" {
+			t.Errorf("versions %s (-before +after):\n%s", name, diff)
+		}
+	}
+	if diff := cmp.Diff(w.plane.policy("catalog"), replica.policy("catalog")); diff != "" {
+		t.Errorf("what the policy's writer is told (-after the restart +on the second replica):\n%s", diff)
+	}
+
+	again := w.service("catalog", selecting("catalog"))
+	w.slice("catalog", ready(one))
+	w.answers(again)
+	w.answers(way)
 }
 
 // Not parallel to any other test: all use this API server.
