@@ -3,6 +3,7 @@
 package redirect
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,19 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWhereTheKernelRefusesNFTablesIptablesRedirectsAndTheLogSaysWhy: with each kind of iptables that there is, and with none.
-func TestWhereTheKernelRefusesNFTablesIptablesRedirectsAndTheLogSaysWhy(t *testing.T) {
+// TestWhereTheKernelRefusesNFTablesIptablesRedirectsOrTheLogNamesTheRemedy: with the rights that a pod's init container has.
+func TestWhereTheKernelRefusesNFTablesIptablesRedirectsOrTheLogNamesTheRemedy(t *testing.T) {
 	w := newTown(t)
 	w.startPlane(t, nil)
+	w.plain.serveHTTP(t, ":8080")
 	for _, p := range []*pod{w.web, w.api} {
 		p.serveHTTP(t, ":8080")
-	}
-	w.plain.serveHTTP(t, ":8080")
-
-	// iptables-nft asks nf_tables as well, for other things than we do, so it is not refused.
-	w.initialiseWithout(t, w.web, ourselves(), iptables(t, "nft"))
-	w.initialiseWithout(t, w.api, anybody(), iptables(t, "legacy"))
-	for _, p := range []*pod{w.web, w.api} {
+		said, err := w.initWithout(p, ourselves(), iptables(t, "nft"))
+		if err != nil {
+			t.Fatalf("init of %s: %v\n%s", p.name, err, said)
+		}
+		says(t, said, "by iptables\n", "iptables was chosen because the kernel refuses the other: ", ourselves().answer.Error())
 		w.startSidecar(t, p, w.join(t, p), "")
 		w.awaitReady(t, p)
 	}
@@ -41,42 +41,47 @@ func TestWhereTheKernelRefusesNFTablesIptablesRedirectsAndTheLogSaysWhy(t *testi
 			t.Errorf("the application of %s was called from %s, want its own sidecar", p.name, got.Remote)
 		}
 	}
+	w.neither(t)
+}
 
-	said, err := w.initWithout(w.safe, anybody(), t.TempDir())
-	if err == nil {
-		t.Errorf("without nf_tables and iptables init ends well: %s", said)
-	}
-	for _, want := range []string{
-		"redirect the pod's traffic", "the node's kernel has no nf_tables with NAT for both families", unix.EPROTONOSUPPORT.Error(),
-		"there is no iptables-restore on PATH: this image has no iptables, put it into an image of your own",
-		"load the kernel's modules nf_tables, nft_chain_nat, nft_redir, nft_ct and nft_reject_inet on the node",
+// neither wants the error to name reason and remedy where no iptables does either.
+func (w *town) neither(t *testing.T) {
+	for name, c := range map[string]struct {
+		refused refusal
+		path    string
+		want    []string
+	}{
+		"no iptables":     {anybody(), t.TempDir(), []string{"there is no iptables-restore on PATH: this image has no iptables, put it into an image of your own"}},
+		"iptables-nft":    {anybody(), iptables(t, "nft"), []string{"install rules by ", "(nf_tables)"}},
+		"iptables-legacy": {ourselves(), iptables(t, "legacy"), []string{"iptables-legacy takes CAP_NET_RAW", "have the image's iptables be iptables-nft"}},
 	} {
-		if !strings.Contains(said, want) {
-			t.Errorf("without nf_tables and iptables init does not say %q:\n%s", want, said)
-		}
+		t.Run(name, func(t *testing.T) {
+			said, err := w.initWithout(w.safe, c.refused, c.path)
+			if err == nil {
+				t.Errorf("init ends well: %s", said)
+			}
+			says(t, said, append(c.want, "redirect the pod's traffic", "the node's kernel has no nf_tables with NAT for both families",
+				c.refused.answer.Error(), "load the kernel's modules nf_tables, nft_chain_nat, nft_redir, nft_ct and nft_reject_inet on the node")...)
+		})
 	}
 }
 
-// initialiseWithout is initialise on a kernel that refuses some sockets.
-func (w *town) initialiseWithout(t *testing.T, p *pod, refused refusal, path string) {
+func says(t *testing.T, said string, want ...string) {
 	t.Helper()
-	said, err := w.initWithout(p, refused, path)
-	if err != nil {
-		t.Fatalf("init of %s: %v\n%s", p.name, err, said)
-	}
-	for _, want := range []string{"by iptables\n", "iptables was chosen because the kernel refuses the other: ", refused.answer.Error()} {
-		if !strings.Contains(said, want) {
-			t.Errorf("init of %s does not say %q:\n%s", p.name, want, said)
+	for _, text := range want {
+		if !strings.Contains(said, text) {
+			t.Errorf("init does not say %q:\n%s", text, said)
 		}
 	}
 }
 
-// initWithout runs heddle-sidecar init with the programs of one folder.
+// initWithout runs heddle-sidecar init on a kernel that refuses some sockets, as its container would, with the programs of one
+// folder.
 func (w *town) initWithout(p *pod, refused refusal, path string) (said string, err error) {
 	cmd := exec.Command(w.program, "init")
 	cmd.Env = []string{"PATH=" + path}
 	err = p.Do(func() error {
-		if err := refuse(refused); err != nil {
+		if err := errors.Join(refuse(refused), keepNetAdmin()); err != nil {
 			return err
 		}
 		out, err := cmd.CombinedOutput()
@@ -84,6 +89,19 @@ func (w *town) initWithout(p *pod, refused refusal, path string) (said string, e
 		return err
 	})
 	return said, err
+}
+
+// keepNetAdmin takes all other capabilities from the programs that this thread starts, as injection has it done.
+func keepNetAdmin() error {
+	for capability := uintptr(0); capability <= unix.CAP_LAST_CAP; capability++ {
+		if capability == unix.CAP_NET_ADMIN {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) { // an older kernel lacks some
+			return fmt.Errorf("drop capability %d: %w", capability, err)
+		}
+	}
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
 // iptables gives a folder with the programs of one kind, nft or legacy, and no others.
