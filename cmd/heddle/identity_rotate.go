@@ -89,12 +89,12 @@ func (f *rotateFlags) rotate(ctx context.Context, in io.Reader, out io.Writer) e
 	}
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
-	return follow(ctx, before.Rotation.Signer, out, every.C, f.facts)
+	return follow(ctx, before.Rotation, out, every.C, f.facts)
 }
 
 // follow prints how a rotation goes on, a line for each change, until its end. It fails if that is a return to the CA
-// that signed before.
-func follow(ctx context.Context, before string, out io.Writer, tick <-chan time.Time, ask func(context.Context) (facts, error)) error {
+// that signed before. What a control plane says in the moment after it was ordered may still be of before.
+func follow(ctx context.Context, before keep.Progress, out io.Writer, tick <-chan time.Time, ask func(context.Context) (facts, error)) error {
 	var last keep.Progress
 	for {
 		now, err := ask(ctx)
@@ -105,14 +105,15 @@ func follow(ctx context.Context, before string, out io.Writer, tick <-chan time.
 			return fmt.Errorf("follow the rotation, which goes on: %w", err)
 		}
 		p := now.Rotation
-		if p.Phase != last.Phase || p.Fault != last.Fault || !slices.Equal(p.Waits, last.Waits) {
+		begun := p.Phase != before.Phase || !p.Since.Equal(before.Since)
+		if begun && (p.Phase != last.Phase || p.Fault != last.Fault || !slices.Equal(p.Waits, last.Waits)) {
 			if err := writeProgress(out, p); err != nil {
 				return err
 			}
 			last = p
 		}
-		if p.Phase == identity.Steady {
-			if p.Signer == before {
+		if begun && p.Phase == identity.Steady {
+			if p.Signer == before.Signer {
 				return errors.New("the rotation was turned back")
 			}
 			return nil

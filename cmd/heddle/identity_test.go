@@ -203,7 +203,7 @@ func TestARotationIsFollowedToItsEnd(t *testing.T) {
 		{Phase: identity.Introducing, Signer: "old", Waits: []string{"waiting for proxies: 1"}},
 		{Phase: identity.Signing, Signer: "new"},
 		{Phase: identity.Retiring, Signer: "new"},
-		{Phase: identity.Steady, Signer: "new"},
+		{Phase: identity.Steady, Signer: "new", Since: noon()},
 	}
 	want := `introducing: old signs
   waiting for proxies: 2
@@ -217,10 +217,11 @@ steady: new signs and alone is trusted
 		before, want string
 		fails        string
 	}{{"old", want, ""}, {"new", want, "turned back"}} { // the second: whoever began it had "new" before
-		ticks := make(chan time.Time, len(phases))
-		left := phases
+		ticks := make(chan time.Time, len(phases)+1)
+		before := keep.Progress{Phase: identity.Steady, Signer: c.before}
+		left := append([]keep.Progress{before}, phases...) // it is stored, and the control plane has not read it yet
 		var out strings.Builder
-		err := follow(t.Context(), c.before, &out, ticks, func(context.Context) (facts, error) {
+		err := follow(t.Context(), before, &out, ticks, func(context.Context) (facts, error) {
 			f := facts{Rotation: left[0]}
 			left = left[1:]
 			ticks <- noon()

@@ -13,5 +13,6 @@
 //   - UDP and whatever else is no TCP stays as it is.
 //
 // Both families are in one nftables table of its own, which is replaced in one transaction; a container that is started
-// again leaves the same rules and no gap. Where the kernel has no nf_tables, iptables-restore does the same if there is one.
+// again leaves the same rules and no gap. Where the kernel lacks parts of nf_tables, iptables-restore does the same if there
+// is one, of iptables-nft: the other kind takes more rights than an init container gets.
 package redirect

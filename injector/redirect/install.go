@@ -104,7 +104,8 @@ func restoreBoth(ctx context.Context, chains []Chain) error {
 func restoreFamily(ctx context.Context, program string, chains []Chain) error {
 	path, err := exec.LookPath(program + "-restore")
 	if err != nil {
-		return fmt.Errorf("there is no %s-restore on PATH: this image has no iptables, put it into an image of your own", program)
+		return fmt.Errorf("there is no %s-restore on PATH: this image has no iptables, put it into an image of your own; "+
+			"docs/sidecar.md shows one", program)
 	}
 	var missing []jump
 	for _, c := range chains {
@@ -118,6 +119,10 @@ func restoreFamily(ctx context.Context, program string, chains []Chain) error {
 		text := strings.TrimSpace(string(out))
 		if strings.Contains(text, "Permission denied") || strings.Contains(text, "you must be root") {
 			err = errors.Join(err, fs.ErrPermission)
+		}
+		if strings.Contains(text, "(legacy)") {
+			text += "; iptables-legacy takes CAP_NET_RAW and a /run that can be written, and a pod's init container has neither: " +
+				"have the image's iptables be iptables-nft, which takes neither"
 		}
 		return fmt.Errorf("install rules by %s: %w: %s", path, err, text)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -31,6 +32,12 @@ type installed struct {
 func (e *environment) mesh(t *testing.T) {
 	t.Helper()
 	e.used.Add(1)
+	e.install(t)
+}
+
+// install installs Heddle if it is not there, with flags of heddle install, and waits until it works.
+func (e *environment) install(t *testing.T, flags ...string) {
+	t.Helper()
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
@@ -39,7 +46,7 @@ func (e *environment) mesh(t *testing.T) {
 	}
 	e.installed.ours = true
 	for _, command := range []string{
-		"heddle install --version " + testVersion + " | kubectl apply -f -",
+		"heddle install --version " + testVersion + " " + strings.Join(flags, " ") + " | kubectl apply -f -",
 		"heddle check --wait 3m",
 	} {
 		if out, err := shell.run(t.Context(), command); err != nil {
@@ -53,7 +60,8 @@ func (e *environment) mesh(t *testing.T) {
 func (e *environment) found(t *testing.T) bool {
 	t.Helper()
 	const name = "heddle"
-	d, err := e.client.AppsV1().Deployments("heddle-system").Get(t.Context(), name, metav1.GetOptions{})
+	// It may be the end of the test.
+	d, err := e.client.AppsV1().Deployments("heddle-system").Get(context.WithoutCancel(t.Context()), name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return false
 	}
@@ -72,13 +80,24 @@ const testVersion = "test"
 // noMesh takes away what mesh has installed, for a test that begins without.
 func (e *environment) noMesh(t *testing.T) {
 	t.Helper()
+	e.remove(t, removal)
+}
+
+// purge takes away the CA as well, so that whatever is installed next begins anew.
+func (e *environment) purge(t *testing.T) {
+	t.Helper()
+	e.remove(t, "heddle uninstall --purge | kubectl delete --ignore-not-found -f -")
+}
+
+func (e *environment) remove(t *testing.T, removal string) {
+	t.Helper()
 	shell := newShell(t, repository(t))
 	e.installed.mu.Lock()
 	defer e.installed.mu.Unlock()
 	if !e.found(t) {
 		return
 	}
-	if out, err := shell.run(t.Context(), removal); err != nil {
+	if out, err := shell.run(context.WithoutCancel(t.Context()), removal); err != nil {
 		t.Fatalf("%s: %v\n%s", removal, err, out)
 	}
 	e.installed.ours = false

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ func TestAStrictNamespaceTakesNoPlainTextAndItsProbesPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	ns.applyText(string(text))
-	for _, pod := range []string{"server", "client", "plain", "hooked"} {
+	for _, pod := range []string{"server", "client", "plain", "hooked", "secure"} {
 		ns.wait("pod/"+pod, "condition=Ready")
 	}
 	ns.eventually(func() error { return ns.askAs(ns.identity(), "client", "http://server") })
@@ -53,7 +54,73 @@ func TestAStrictNamespaceTakesNoPlainTextAndItsProbesPass(t *testing.T) {
 		}
 	}
 	ns.probed()
+	ns.probedOverTLS()
 	ns.hooked()
+}
+
+// probedOverTLS wants the kubelet to do what an application that speaks HTTPS alone answers its probes.
+func (n *namespace) probedOverTLS() {
+	n.t.Helper()
+	if got, err := n.curl("client", "-k", "https://secure/health/live"); err != nil || got != "200\n" {
+		n.t.Errorf("over its Service, the application that speaks HTTPS answers %q, %v", got, err)
+	}
+	says := func(what string) {
+		n.t.Helper()
+		// In the pod itself: a Service has no pods that are not ready.
+		if _, err := n.curl("secure", "-k", "https://127.0.0.1:8443/health/"+what); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	says("ready/503")
+	n.wait("pod/secure", "condition=Ready=false")
+	n.unhealthy("secure", "Readiness probe failed: HTTP probe failed with statuscode: 503")
+	if restarts := n.restarts("secure", "https"); restarts > 0 {
+		n.t.Errorf("an application that is not ready was started %d times", restarts+1)
+	}
+	says("ready/200")
+	n.wait("pod/secure", "condition=Ready")
+	says("live/503")
+	n.eventually(func() error {
+		if n.restarts("secure", "https") == 0 {
+			return errors.New("an application that is not live is not started anew")
+		}
+		return nil
+	})
+	n.unhealthy("secure", "Liveness probe failed: HTTP probe failed with statuscode: 503")
+	n.wait("pod/secure", "condition=Ready")
+	for _, other := range []string{"ubuntu", "heddle-proxy"} {
+		if restarts := n.restarts("secure", other); restarts > 0 {
+			n.t.Errorf("beside the application that was not live, %s was started %d times", other, restarts+1)
+		}
+	}
+}
+
+// unhealthy waits for an event by which the kubelet says that a probe has failed, and how.
+func (n *namespace) unhealthy(pod, how string) {
+	n.t.Helper()
+	n.eventually(func() error {
+		events, err := n.try("get", "events", "--field-selector=reason=Unhealthy,involvedObject.name="+pod, "-o", `jsonpath={range .items[*]}{.message}{"\n"}{end}`)
+		if err == nil && !strings.Contains(events, how) {
+			err = fmt.Errorf("no event of pod %s says %q, but: %q", pod, how, events)
+		}
+		return err
+	})
+}
+
+// restarts is how often a container of a pod was started again.
+func (n *namespace) restarts(pod, container string) int32 {
+	n.t.Helper()
+	p, err := env.client.CoreV1().Pods(n.name).Get(n.t.Context(), pod, metav1.GetOptions{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if c.Name == container {
+			return c.RestartCount
+		}
+	}
+	n.t.Fatalf("pod %s has no container %s", pod, container)
+	return 0
 }
 
 // hooked wants the hooks of a pod to have been run: a container whose postStart fails is started anew, and a preStop that
@@ -103,49 +170,3 @@ func (n *namespace) probed() {
 		n.t.Error("the pod whose probe nobody answers is ready")
 	}
 }
-
-// TestTwoNamespacesWithTheSameNamesHaveNothingInCommon: what one is told in policies, and who it is, is not the other's.
-func TestTwoNamespacesWithTheSameNamesHaveNothingInCommon(t *testing.T) {
-	t.Parallel()
-	env.mesh(t)
-	open, closed := env.namespace(t), env.namespace(t)
-	for _, ns := range []*namespace{open, closed} {
-		ns.applyTown("testdata/twin.yaml")
-		ns.eventually(func() error { return ns.askAs(ns.identity(), "client", "http://web") })
-	}
-	closed.applyText(closedToOthers)
-	for _, ns := range []*namespace{open, closed} {
-		for range 10 {
-			if err := ns.askAs(ns.identity(), "client", "http://web"); err != nil {
-				t.Errorf("in %s: %v", ns.name, err)
-			}
-		}
-	}
-	closed.eventually(func() error { // the policy has come
-		_, err := open.curl("client", "http://web."+closed.name)
-		if err == nil || !strings.Contains(err.Error(), "403") {
-			return fmt.Errorf("web of the closed namespace answers the other's client: %v", err)
-		}
-		return nil
-	})
-	if err := open.askAs(open.identity(), "client", "http://web."+open.name); err != nil {
-		t.Errorf("the open namespace, from within: %v", err)
-	}
-	if err := closed.askAs(closed.identity(), "client", "http://web."+open.name); err != nil {
-		t.Errorf("the open namespace: %v", err)
-	}
-	if err := closed.askAs(closed.identity(), "client", "http://web"); err != nil {
-		t.Errorf("the closed namespace, from within: %v", err)
-	}
-}
-
-const closedToOthers = `
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: access, labels: {heddle.dev/policy: "true"}}
-data:
-  namespace.yaml: |
-    kind: Access
-    mtls: strict
-    default: same-namespace
-`

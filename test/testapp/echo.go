@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -17,17 +18,28 @@ import (
 
 // echo is an HTTP server that always says the same, with the command line of hashicorp/http-echo. It speaks HTTP/1.1 and
 // HTTP/2 in plain text. Beside it, /delay/SECONDS answers late, and each second request for /flaky, from the first one on, is
-// answered with 503; /who tells the caller who it is by the certificate that the server's sidecar saw. It ends at once when it is told to: connections are not drained.
+// answered with 503; /who tells the caller who it is by the certificate that the server's sidecar saw; /health/NAME is answered with 200 until
+// /health/NAME/STATUS was asked for. With --tls it speaks HTTPS alone, with a certificate that it has signed itself. It ends at once when it is told
+// to: connections are not drained.
 func echo(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
 	listen := flags.String("listen", ":5678", "address and port to listen on")
 	text := flags.String("text", "", "what to say")
 	status := flags.Int("status-code", http.StatusOK, "status of each response")
 	show := flags.Bool("show-request", false, "say what was asked, as JSON, and from where")
+	secure := flags.Bool("tls", false, "speak HTTPS, with a certificate of its own making")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	var config *tls.Config
+	if *secure {
+		var err error
+		if config, err = selfSigned(); err != nil {
+			return err
+		}
+	}
 	var flaky atomic.Int64
+	var told condition
 	mux := http.NewServeMux()
 	mux.HandleFunc("/delay/{seconds}", func(w http.ResponseWriter, r *http.Request) { late(w, r, *text) })
 	mux.HandleFunc("/flaky", func(w http.ResponseWriter, _ *http.Request) {
@@ -37,6 +49,8 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 		fmt.Fprintln(w, *text)
 	})
 	mux.HandleFunc("/who", who)
+	mux.HandleFunc("/health/{name}", told.answer)
+	mux.HandleFunc("/health/{name}/{status}", told.turn)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(*status)
 		if *show {
@@ -45,7 +59,7 @@ func echo(ctx context.Context, args []string, out io.Writer) error {
 		}
 		fmt.Fprintln(w, *text) // a caller that is gone misses nothing
 	})
-	return serveHTTP(ctx, *listen, mux, out)
+	return serveHTTP(ctx, *listen, config, mux, out)
 }
 
 // who reads what a sidecar says of the caller's certificate: By=...;Hash=...;URI=spiffe://...
@@ -87,8 +101,9 @@ func describe(w io.Writer, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(request{r.Method, r.URL.RequestURI(), r.Proto, r.Host, r.RemoteAddr, r.Header})
 }
 
-// serveHTTP serves until ctx ends, and closes whatever connections there are then.
-func serveHTTP(ctx context.Context, address string, handler http.Handler, out io.Writer) error {
+// serveHTTP serves until ctx ends, and closes whatever connections there are then. It speaks HTTPS if there is a configuration
+// for it.
+func serveHTTP(ctx context.Context, address string, config *tls.Config, handler http.Handler, out io.Writer) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", address, err)
@@ -99,6 +114,9 @@ func serveHTTP(ctx context.Context, address string, handler http.Handler, out io
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	fmt.Fprintln(out, "listening on", listener.Addr())
+	if config != nil {
+		listener = tls.NewListener(listener, config)
+	}
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", address, err)
 	}

@@ -5,6 +5,7 @@
 //	testapp grpc --listen=:9001                a gRPC server
 //	testapp udp --listen=:9000                 a UDP server that gives back packets
 //	testapp load --url=http://echo --for=10s   a client that counts, of any of the three
+//	testapp certificates --of=10.1.0.7:80      what a sidecar shows to another
 //	testapp resolve --name=echo --protocol=tcp looks a name up
 //	testapp record --between=10.1.0.7,10.1.0.8 --until=end   gives what passes on the network, until that text does
 //
@@ -35,6 +36,7 @@ func commands() []command {
 		{"grpc", grpcServer},
 		{"udp", udp},
 		{"load", load},
+		{"certificates", certificates},
 		{"resolve", resolve},
 		{"record", record},
 	}

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net"
@@ -57,6 +59,36 @@ func TestEchoTakesTheCommandLineOfHTTPEcho(t *testing.T) {
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || string(body) != "Hello from http-echo\n" {
 		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+func TestEchoOverTLSIsAsHealthyAsItWasToldAndShowsItsCertificate(t *testing.T) {
+	address := serve(t, "-listen=127.0.0.1:0", "--tls")
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"certificates", "--of=" + address, "--alpn=http/1.1"}, &out); err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(out.Bytes()) {
+		t.Fatalf("it shows %q", out.String())
+	}
+	// Nobody's name is in it, so that alone is left to verify.
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error {
+		_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots})
+		return err
+	}}}}
+	for _, step := range []struct {
+		path string
+		want int
+	}{{"ready", 200}, {"ready/503", 200}, {"ready", 503}, {"live", 200}, {"ready/200", 200}, {"ready", 200}, {"ready/99", 400}} {
+		resp, err := client.Get("https://" + address + "/health/" + step.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != step.want {
+			t.Errorf("/health/%s is answered with %d, want %d", step.path, resp.StatusCode, step.want)
+		}
 	}
 }
 
@@ -139,7 +171,7 @@ func TestAServerWithAGreetingSpeaksFirst(t *testing.T) {
 
 func TestAnUnknownCommandNamesThoseThatThereAre(t *testing.T) {
 	err := run(t.Context(), []string{"lod"}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "echo, tcp, grpc, udp, load, resolve, record") {
+	if err == nil || !strings.Contains(err.Error(), "echo, tcp, grpc, udp, load, certificates, resolve, record") {
 		t.Errorf("got %v", err)
 	}
 }
