@@ -259,7 +259,7 @@ func controlPlaneIlls() []ill {
 		{"control-plane-kubernetes", Failed, "connection refused", replica(func(r *Replica) { r.Health.Source, r.Health.Reason = false, "connection refused" })},
 		{"control-plane-certificates", Failed, "expires in 3 hours, of 21 hours", func(f *Facts, _ *authority) {
 			f.Identity.Value.ControlPlane[0].NotAfter = noon().Add(3 * time.Hour)
-			f.Identity.Value.ControlPlane[0].NotBefore = noon().Add(-18 * time.Hour)
+			f.Identity.Value.ControlPlane[0].NotBefore = noon().Add(-18*time.Hour - identity.BackDate)
 		}},
 		{"control-plane-replicas", Warned, "pod heddle-system/heddle-2 is v1.0.0 and others are v1.2.3", func(f *Facts, _ *authority) {
 			old := f.Replicas.Value[0]
@@ -269,6 +269,16 @@ func controlPlaneIlls() []ill {
 		{"control-plane-version", Warned, "the control plane is v1.0.0 and this heddle is v1.2.3", func(f *Facts, _ *authority) {
 			f.Replicas.Value[0].Version.Version, f.Proxies.Value[0].Agent = "v1.0.0", "v1.0.0"
 		}},
+	}
+}
+
+func TestALeafOfAMinuteIsNotLateWhileItIsNew(t *testing.T) {
+	for left, want := range map[time.Duration]bool{58 * time.Second: false, 16 * time.Second: false, 14 * time.Second: true, 0: true} {
+		until := noon().Add(left)
+		from := until.Add(-time.Minute - identity.BackDate)
+		if why := unrenewed(lifeOf(from, until), until, noon()); (why != "") != want {
+			t.Errorf("with %s left: %q", left, why)
+		}
 	}
 }
 

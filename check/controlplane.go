@@ -59,7 +59,7 @@ func ownCertificates(f *Facts, o Options) outcome {
 	}
 	var wrong []string
 	for _, l := range f.Identity.Value.ControlPlane {
-		if why := unrenewed(l.NotBefore, l.NotAfter, o.Now); why != "" {
+		if why := unrenewed(lifeOf(l.NotBefore, l.NotAfter), l.NotAfter, o.Now); why != "" {
 			wrong = append(wrong, l.ID+" "+why)
 		}
 	}

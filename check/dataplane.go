@@ -158,8 +158,8 @@ func proxiesCertificates(f *Facts, o Options) outcome {
 		if until.IsZero() {
 			return ""
 		}
-		life := p.Certificate.NotAfter.Sub(p.Certificate.NotBefore)
-		if why := unrenewed(until.Add(-life), until, o.Now); why != "" {
+		life := lifeOf(p.Certificate.NotBefore, p.Certificate.NotAfter)
+		if why := unrenewed(life, until, o.Now); why != "" {
 			return "has a certificate that " + why
 		}
 		return ""

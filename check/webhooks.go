@@ -9,6 +9,8 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+
+	"github.com/heddle-mesh/heddle/identity"
 )
 
 func webhookGroup() group {
@@ -121,7 +123,7 @@ func served(f *Facts, o Options, clients []client) outcome {
 			host := c.config.Service.Name + "." + c.config.Service.Namespace + ".svc"
 			if _, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: roots, Intermediates: below, CurrentTime: o.Now}); err != nil {
 				wrong = append(wrong, fmt.Sprintf("pod %s/%s, webhook %s: %v", f.ControlPlane, pod, c.name, err))
-			} else if why := unrenewed(leaf.NotBefore, leaf.NotAfter, o.Now); why != "" {
+			} else if why := unrenewed(lifeOf(leaf.NotBefore, leaf.NotAfter), leaf.NotAfter, o.Now); why != "" {
 				late = append(late, fmt.Sprintf("pod %s/%s, webhook %s: its certificate %s", f.ControlPlane, pod, c.name, why))
 			}
 		}
@@ -135,14 +137,23 @@ func served(f *Facts, o Options, clients []client) outcome {
 	return ok()
 }
 
+// lifeOf is how long a certificate lasts from when it was issued, which is later than it is valid from.
+func lifeOf(from, until time.Time) time.Duration {
+	if d := until.Sub(from); d > identity.BackDate {
+		return d - identity.BackDate
+	}
+	return until.Sub(from)
+}
+
 // unrenewed says that a certificate which is renewed at half of its life was not. It is judged by its own lifetime, and
 // now: what will be shown at another time does not exist yet.
-func unrenewed(from, until, now time.Time) string {
-	if left := until.Sub(now); left < until.Sub(from)/4 {
-		if left <= 0 {
-			return "has expired on " + until.UTC().Format(time.RFC3339)
-		}
-		return fmt.Sprintf("should have been renewed: it expires in %s, of %s", span(left), span(until.Sub(from)))
+func unrenewed(life time.Duration, until, now time.Time) string {
+	left := until.Sub(now)
+	switch {
+	case left <= 0:
+		return "has expired on " + until.UTC().Format(time.RFC3339)
+	case left < life/4:
+		return fmt.Sprintf("should have been renewed: it expires in %s, of %s", span(left), span(life))
 	}
 	return ""
 }
