@@ -2,9 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -18,6 +15,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/certs"
 	"github.com/heddle-mesh/heddle/test/upstream"
 )
 
@@ -44,14 +42,7 @@ func TestUnderAnUpstreamSidecarsAreCertifiedAndRenewedAndTrustItsRoot(t *testing
 	})
 	certify := func(token string) client.SVID {
 		t.Helper()
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		key, csr := certs.Request(t)
 		got, err := ask.SVID(ctx, token, csr)
 		if err != nil {
 			t.Fatal(err)

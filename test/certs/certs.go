@@ -150,3 +150,16 @@ func (c *CA) PEM() []byte {
 	}
 	return out
 }
+
+// Request gives a new key, and what asks a signer to certify it (PKCS #10, DER): who asks is for the signer to find out.
+func Request(t testing.TB) (key *ecdsa.PrivateKey, csr []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if csr, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key); err != nil {
+		t.Fatal(err)
+	}
+	return key, csr
+}

@@ -3,9 +3,6 @@
 package e2e
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity"
 	"github.com/heddle-mesh/heddle/identity/keep"
+	"github.com/heddle-mesh/heddle/test/certs"
 	"github.com/heddle-mesh/heddle/test/upstream"
 )
 
@@ -86,14 +84,7 @@ type givenCA struct {
 
 func newGivenCA(t *testing.T) givenCA {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, csr := certs.Request(t)
 	offline := upstream.New(t, 90*24*time.Hour)
 	chain, anchors, err := offline.Sign(t.Context(), csr)
 	if err != nil {

@@ -2,11 +2,7 @@ package live
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,6 +23,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/keep"
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 	"github.com/heddle-mesh/heddle/sidecar"
+	"github.com/heddle-mesh/heddle/test/certs"
 )
 
 // papers are what a pod's agent starts with.
@@ -182,14 +179,7 @@ func (w *world) parse(bundle []byte) *spiffebundle.Bundle {
 // certificate asks the signer once, with a new token of a pod, trusting a bundle.
 func (w *world) certificate(pod string, bundle *spiffebundle.Bundle) (*x509svid.SVID, error) {
 	w.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	key, csr := certs.Request(w.t)
 	signer := connect(w.signer(), w.spiffeID(w.System, controlplane.SignerAccount))(only{bundle})
 	got, err := signer.SVID(w.t.Context(), w.token(pod), csr)
 	return &x509svid.SVID{ID: w.spiffeID(w.Namespace, w.account(pod)), Certificates: got.Chain, PrivateKey: key}, err

@@ -2,11 +2,7 @@ package outage
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"os"
@@ -18,6 +14,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/identity/client"
 	"github.com/heddle-mesh/heddle/identity/keep"
+	"github.com/heddle-mesh/heddle/test/certs"
 	"github.com/heddle-mesh/heddle/test/traffic"
 	"github.com/heddle-mesh/heddle/test/wait"
 )
@@ -132,17 +129,10 @@ func (m *town) client(c *tls.Certificate) *client.Client {
 // sign asks for a certificate.
 func sign(t *testing.T, c *client.Client) error {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, csr := certs.Request(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err = c.SVID(ctx, "", csr)
+	_, err := c.SVID(ctx, "", csr)
 	return err
 }
 

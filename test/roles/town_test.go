@@ -3,8 +3,6 @@ package roles
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -37,6 +35,7 @@ import (
 	"github.com/heddle-mesh/heddle/identity/service"
 	"github.com/heddle-mesh/heddle/kube"
 	"github.com/heddle-mesh/heddle/model"
+	"github.com/heddle-mesh/heddle/test/certs"
 	kubetest "github.com/heddle-mesh/heddle/test/kubernetes"
 	"github.com/heddle-mesh/heddle/test/loopback"
 	"github.com/heddle-mesh/heddle/test/secrets"
@@ -281,14 +280,7 @@ type progress struct {
 // serving asks the signer for a certificate with DNS names, as a pod.
 func (w *town) serving(p *corev1.Pod, names []string) (*x509.Certificate, error) {
 	w.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	_, csr := certs.Request(w.t)
 	token, err := os.ReadFile(w.token(p))
 	if err != nil {
 		w.t.Fatal(err)
