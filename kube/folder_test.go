@@ -12,6 +12,7 @@ import (
 
 	"github.com/heddle-mesh/heddle/model"
 	"github.com/heddle-mesh/heddle/policy"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // watching is a running Folder and what it said.
@@ -26,21 +27,11 @@ type watching struct {
 // watch runs a Folder until the test ends or stops it, and takes away its first batch.
 func watch(t *testing.T, o FolderOptions) (*watching, []model.Event) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
 	w := &watching{t: t, dir: o.Dir, batches: make(chan []model.Event, 100), problems: make(chan []policy.Problem, 100)}
 	o.Problems = func(ps []policy.Problem) { w.problems <- ps }
-	ended := make(chan error, 1)
-	go func() { ended <- NewFolder(o).Run(ctx, func(es []model.Event) { w.batches <- es }) }()
-	w.stop = func() {
-		if ctx.Err() != nil {
-			return
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	}
-	t.Cleanup(w.stop)
+	w.stop = wait.Background(t, "the folder", func(ctx context.Context) error {
+		return NewFolder(o).Run(ctx, func(es []model.Event) { w.batches <- es })
+	})
 	first := w.next()
 	if last := first[len(first)-1]; !last.Synced {
 		t.Fatalf("the first batch ends with %+v, want Synced", last)
