@@ -42,7 +42,7 @@ func (d *Duration) setText(s string) *flaw {
 	switch {
 	case err != nil && isNumber(s):
 		return flawf(CodeDuration, fmt.Sprintf("write %ss or %sms", clip(s), clip(s)), "%q has no unit", clip(s))
-	case err != nil && durations().MatchString(s): // ParseDuration has no other reason then
+	case err != nil && goDuration.MatchString(s): // ParseDuration has no other reason then
 		return flawf(CodeRange, "write at most 2562047h", "%s is out of range", clip(s))
 	case err != nil:
 		return flawf(CodeDuration, "write a duration such as 500ms, 2s or 1m30s", "%q is not a duration", clip(s))
@@ -55,15 +55,17 @@ func (d *Duration) setText(s string) *flaw {
 	return nil
 }
 
-// durations matches what Go reads as one, however long it is.
-func durations() *regexp.Regexp {
-	return regexp.MustCompile(`^-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+$`)
-}
+var (
+	// goDuration matches what Go reads as a duration, however long it is.
+	goDuration = regexp.MustCompile(`^-?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+$`)
+	// fraction matches what follows the point in each part of a duration, without its last zeros, and its unit.
+	fraction = regexp.MustCompile(`\.([0-9]*?)0*(ns|us|µs|μs|ms|s|m|h)`)
+)
 
 // partOfNanosecond says whether a duration has digits that count less than a nanosecond: Go drops them, and 0.1ns would be 0.
 func partOfNanosecond(s string) bool {
 	digits := map[string]int{"ns": 0, "us": 3, "µs": 3, "μs": 3, "ms": 6}
-	for _, m := range fractions().FindAllStringSubmatch(s, -1) {
+	for _, m := range fraction.FindAllStringSubmatch(s, -1) {
 		most, small := digits[m[2]]
 		if !small {
 			most = 9
@@ -73,11 +75,6 @@ func partOfNanosecond(s string) bool {
 		}
 	}
 	return false
-}
-
-// fractions matches what follows the point in each part of a duration, without its last zeros, and its unit.
-func fractions() *regexp.Regexp {
-	return regexp.MustCompile(`\.([0-9]*?)0*(ns|us|µs|μs|ms|s|m|h)`)
 }
 
 func (Percent) form() form { return form{name: "percent", number: true} }
