@@ -59,6 +59,10 @@ type Options struct {
 
 	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
 
+	// Prepare is called once, when sockets are open. Nothing is asked of the signer before it returns; its error ends the
+	// agent. nil: there is nothing to prepare.
+	Prepare func(context.Context) error
+
 	Proxy        Proxy       // nil: none is run
 	SDS          string      // path of Envoy's socket, in a directory that nobody else can enter
 	WorkloadAPI  string      // path of the applications' socket; empty: none
@@ -96,10 +100,11 @@ const BootstrapName = "grpc-bootstrap.json"
 
 // Agent is one. Make it with [New], then call Run once.
 type Agent struct {
-	o      Options
-	held   *hold.Holder
-	signer Signer
-	sds    *sds.Server
+	o        Options
+	held     *hold.Holder
+	signer   Signer
+	sds      *sds.Server
+	prepared chan struct{} // closed when it is
 }
 
 // New gives an agent that does nothing yet.
@@ -107,7 +112,7 @@ func New(o Options) (*Agent, error) {
 	if o.SDS == "" {
 		return nil, errors.New("make the agent: no path for the socket with Envoy's secrets is given")
 	}
-	a := &Agent{o: o, sds: sds.New(sds.Options{Names: secretNames(), Log: o.Log})}
+	a := &Agent{o: o, sds: sds.New(sds.Options{Names: secretNames(), Log: o.Log}), prepared: make(chan struct{})}
 	holding := hold.Options{
 		ID: o.ID, BundleFile: o.BundleFile, TokenFile: o.TokenFile, Join: o.Join, Publish: a.publish, Log: o.Log,
 		Connect: func(t hold.Trust) hold.Signer {
@@ -165,12 +170,27 @@ func (a *Agent) Run(ctx context.Context) error {
 	start(a.serveWorkloadAPI())
 	start(a.serveRelay())
 	start(a.serveReady())
-	start(a.held.Run, nil)
+	start(a.hold, nil)
 	group.Go(func() error {
 		defer stop()
 		return a.runProxy(ctx, serving)
 	})
 	return group.Wait()
+}
+
+// hold keeps the identity current, once all is prepared.
+func (a *Agent) hold(ctx context.Context) error {
+	if a.o.Prepare != nil {
+		err := a.o.Prepare(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("prepare the sidecar: %w", err)
+		}
+	}
+	close(a.prepared)
+	return a.held.Run(ctx)
 }
 
 // runProxy runs Envoy as soon as there is an identity for it, and returns when it has ended.

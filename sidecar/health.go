@@ -47,6 +47,11 @@ func (a *Agent) status(ctx context.Context) Status {
 	if b != nil {
 		s.Bundle, s.Taken = identity.Fingerprint(b), a.sds.Taken(bootstrap.BundleSecret)
 	}
+	select {
+	case <-a.prepared:
+	default:
+		s.Reasons = append(s.Reasons, "Envoy is being looked for, or heddle-init has not redirected the pod's traffic yet")
+	}
 	switch {
 	case c == nil:
 		s.Reasons = append(s.Reasons, "there is no certificate yet")

@@ -3,12 +3,17 @@ package sidecar
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
+
 	"github.com/heddle-mesh/heddle/identity"
+	"github.com/heddle-mesh/heddle/identity/client"
+	"github.com/heddle-mesh/heddle/test/wait"
 )
 
 // late is a proxy that serves when it is told to.
@@ -70,4 +75,53 @@ func TestTheKubeletIsToldWhyNotWhenItsPatienceEnds(t *testing.T) {
 	if got := a.answerKubelet(ctx); got.Ready || got.Bundle != identity.Fingerprint(s.Trusted()) || !strings.Contains(strings.Join(got.Reasons, " "), "does not serve yet") {
 		t.Errorf("%+v", got)
 	}
+}
+
+func TestNothingIsAskedOfTheSignerBeforeTheAgentIsPrepared(t *testing.T) {
+	s := newSigner(t, "web", time.Hour)
+	o, prepared := options(t, s, shortDir(t)), make(chan struct{})
+	o.Connect = func(Trust) Signer {
+		return asked{s, func() {
+			select {
+			case <-prepared:
+			default:
+				t.Error("the signer is asked")
+			}
+		}}
+	}
+	o.Prepare = func(ctx context.Context) error {
+		select {
+		case <-prepared:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}
+	a := run(t, o)
+	if got := a.Status(t.Context()); got.Ready || !slices.Contains(got.Reasons, "Envoy is being looked for, or heddle-init has not redirected the pod's traffic yet") {
+		t.Errorf("before, it says %+v", got)
+	}
+	close(prepared)
+	wait.Until(t, patience, "the agent is ready", func() bool { return a.Status(t.Context()).Ready })
+}
+
+// asked calls a function whenever a signer is asked.
+type asked struct {
+	Signer
+	tell func()
+}
+
+func (a asked) SVID(ctx context.Context, token string, csr []byte) (client.SVID, error) {
+	a.tell()
+	return a.Signer.SVID(ctx, token, csr)
+}
+
+func (a asked) Bundle(ctx context.Context, after string, uses client.Uses) (*spiffebundle.Bundle, error) {
+	a.tell()
+	return a.Signer.Bundle(ctx, after, uses)
+}
+
+func TestWhatCannotBePreparedEndsTheAgent(t *testing.T) {
+	o := options(t, newSigner(t, "web", time.Hour), shortDir(t))
+	o.Prepare = func(context.Context) error { return errors.New("no Envoy found") }
+	wantError(t, must(New(o)).Run(t.Context()), "prepare the sidecar: no Envoy found")
 }

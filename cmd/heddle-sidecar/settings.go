@@ -36,7 +36,7 @@ type settings struct {
 	dir, workloadAPI, relay, mode, ready string
 	region, zone                         string
 	envoy, envoyLog                      string
-	noEnvoy, healthChecks                bool
+	noEnvoy, healthChecks, redirected    bool
 	concurrency                          int
 	drain, grace, flush                  time.Duration
 	captureBind, captureApp              string
@@ -88,6 +88,7 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 	f.DurationVar(&s.grace, "grace", s.grace, "how long what is under way may go on after SIGTERM; with nothing under way the end is at once")
 	f.DurationVar(&s.flush, "flush-interval", s.flush, "how often Envoy pushes statistics to the control plane; 0: never")
 	f.BoolVar(&s.healthChecks, "health-checks", false, "let Envoy ask the control plane what to check")
+	f.BoolVar(&s.redirected, "await-redirection", false, "use the network only when heddle-sidecar init has redirected the pod's traffic")
 	text(&s.captureBind, "capture-bind", "loopback network to bind outbound listeners in, where nothing redirects traffic")
 	text(&s.captureApp, "capture-app", "loopback address of the application, where nothing redirects traffic")
 	text(&s.logLevel, "log-level", "debug, info, warn or error")
@@ -145,14 +146,28 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 			return sidecar.Options{}, err
 		}
 	}
+	var p *envoy.Proxy
 	if !s.noEnvoy {
-		p, err := s.proxy(ctx, plane, log)
-		if err != nil {
+		if p, err = s.proxy(plane, log); err != nil {
 			return sidecar.Options{}, err
 		}
 		o.Proxy = p
 	}
+	o.Prepare = func(ctx context.Context) error { return s.prepare(ctx, p) }
 	return o, nil
+}
+
+// prepare is what would keep the kubelet waiting if it were done before there is somebody to answer it. There may be no Envoy.
+func (s *settings) prepare(ctx context.Context, p *envoy.Proxy) error {
+	if p != nil {
+		if err := p.Find(ctx, envoy.FindOptions{Path: s.envoy, Offline: true}); err != nil {
+			return err
+		}
+	}
+	if s.redirected {
+		return redirect.Await(ctx)
+	}
+	return nil
 }
 
 // Environment variables that injection sets: what the kubelet asks, and how it shows that it is the kubelet.
@@ -180,11 +195,7 @@ func (s *settings) sds() string { return filepath.Join(s.dir, "sds.sock") }
 
 func (s *settings) node() string { return s.namespace + "/" + s.pod }
 
-func (s *settings) proxy(ctx context.Context, plane spiffeid.ID, log zerolog.Logger) (*envoy.Proxy, error) {
-	binary, err := envoy.Find(ctx, envoy.FindOptions{Path: s.envoy, Offline: true})
-	if err != nil {
-		return nil, err
-	}
+func (s *settings) proxy(plane spiffeid.ID, log zerolog.Logger) (*envoy.Proxy, error) {
 	labels, err := s.labelsOrFile()
 	if err != nil {
 		return nil, fmt.Errorf("--labels-file: %w", err)
@@ -194,7 +205,6 @@ func (s *settings) proxy(ctx context.Context, plane spiffeid.ID, log zerolog.Log
 		return nil, err
 	}
 	o := envoy.Options{
-		Binary: binary,
 		Bootstrap: bootstrap.Options{
 			ID: s.node(), Region: s.region, Zone: s.zone, SDS: s.sds(),
 			Server: bootstrap.Server{Address: s.plane, ID: plane.String()},

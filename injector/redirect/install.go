@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -45,6 +45,9 @@ func Install(ctx context.Context, o Options, by Backend) (Installed, error) {
 	done.IPv6, err = prepareIPv6()
 	if err != nil {
 		return Installed{}, explain(err)
+	}
+	if err := addLoopback(Source4()); err != nil {
+		return Installed{}, explain(fmt.Errorf("add %s to the loopback interface, which says that the rules are there: %w", Source4(), err))
 	}
 	return done, nil
 }
@@ -132,22 +135,11 @@ func restoreFamily(ctx context.Context, program string, chains []Chain) error {
 // prepareIPv6 adds [Source6] to the loopback interface where the pod has an IPv6 address that others reach. Elsewhere it
 // would make an application believe that it could use IPv6.
 func prepareIPv6() (bool, error) {
-	addresses, err := net.InterfaceAddrs()
-	if err != nil {
-		return false, fmt.Errorf("list the pod's addresses: %w", err)
+	all, err := addresses()
+	if err != nil || slices.Contains(all, Source6()) {
+		return err == nil, err
 	}
-	usable := false
-	for _, a := range addresses {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		if p.Addr() == Source6() {
-			return true, nil
-		}
-		usable = usable || p.Addr().Is6() && p.Addr().IsGlobalUnicast()
-	}
-	if !usable {
+	if !slices.ContainsFunc(all, func(a netip.Addr) bool { return a.Is6() && a.IsGlobalUnicast() }) {
 		return false, nil
 	}
 	if err := addLoopback(Source6()); err != nil {

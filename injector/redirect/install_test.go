@@ -41,8 +41,11 @@ func stage(t *testing.T, o redirect.Options, by redirect.Backend) scene {
 	for _, port := range []string{"8080", "3306", "15001"} {
 		say(t, s.other, ":"+port, "other pod")
 	}
-	for range 2 { // a container that is started again
+	for n := range 2 { // a container that is started again
 		if err := s.pod.Do(func() error {
+			if got := installed(t); got != (n == 1) {
+				t.Errorf("before run %d of Install, Await says %t", n, got)
+			}
 			got, err := redirect.Install(t.Context(), o, by)
 			if err == nil && (got.Backend != by || !got.IPv6) {
 				t.Errorf("installed by %+v, want %s with IPv6", got, by)
@@ -53,6 +56,13 @@ func stage(t *testing.T, o redirect.Options, by redirect.Backend) scene {
 		}
 	}
 	return s
+}
+
+// installed says whether Await finds the rules in the network namespace that this runs in.
+func installed(t *testing.T) bool {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return redirect.Await(ctx) == nil
 }
 
 func say(t *testing.T, at *pods.Place, address, name string) {

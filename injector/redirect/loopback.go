@@ -1,16 +1,55 @@
 package redirect
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"time"
 
 	"github.com/google/nftables/binaryutil"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// addLoopback adds an IPv6 address to the loopback interface; it may be there. See rtnetlink(7).
+// lookAgain is the pause between two looks at the loopback interface.
+const lookAgain = 10 * time.Millisecond
+
+// Await returns when [Install] has been done in this network namespace, or ctx is done. Who begins to talk to others before
+// may be cut off: the first packet that the kernel tracks of such a connection can be an answer, which looks as if somebody
+// called the pod. It shows by [Source4] on the loopback interface, which comes last and stays as long as the rules.
+func Await(ctx context.Context) error {
+	for {
+		all, err := addresses()
+		if err != nil || slices.Contains(all, Source4()) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the pod's traffic is redirected: %w", ctx.Err())
+		case <-time.After(lookAgain):
+		}
+	}
+}
+
+// addresses are those of all interfaces.
+func addresses() ([]netip.Addr, error) {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the pod's addresses: %w", err)
+	}
+	var all []netip.Addr
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			all = append(all, p.Addr())
+		}
+	}
+	return all, nil
+}
+
+// addLoopback adds an address to the loopback interface; it may be there. See rtnetlink(7).
 func addLoopback(a netip.Addr) error {
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
@@ -28,6 +67,9 @@ func addLoopback(a netip.Addr) error {
 		return err
 	}
 	header := []byte{unix.AF_INET6, 128, unix.IFA_F_NODAD, unix.RT_SCOPE_UNIVERSE} // struct ifaddrmsg
+	if a.Is4() {
+		header = []byte{unix.AF_INET, 32, 0, unix.RT_SCOPE_HOST}
+	}
 	header = append(header, binaryutil.NativeEndian.PutUint32(uint32(lo.Index))...)
 	_, err = c.Execute(netlink.Message{
 		Header: netlink.Header{

@@ -19,7 +19,7 @@ import (
 	"github.com/heddle-mesh/heddle/injector/bootstrap"
 )
 
-// Options describe an Envoy to run. Binary and most of Bootstrap must be set.
+// Options describe an Envoy to run. Binary, unless Find is called, and most of Bootstrap must be set.
 type Options struct {
 	Binary      string            // from Find
 	Bootstrap   bootstrap.Options // an empty Admin: a socket in the directory of this run
@@ -57,6 +57,12 @@ func orDefault[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
+}
+
+// Find looks for the binary, before Run.
+func (p *Proxy) Find(ctx context.Context, o FindOptions) (err error) {
+	p.options.Binary, err = Find(ctx, o)
+	return err
 }
 
 // Run starts Envoy and returns when it has ended and its files are gone. When ctx is done Envoy drains: it serves, and

@@ -62,6 +62,31 @@ func TestASidecarWithoutItsControlPlaneWaitsAndOpensNothing(t *testing.T) {
 	}
 }
 
+// TestASidecarThatStartsBeforeItsInitContainerKeepsOffTheNetworkUntilItIsRedirected: injected pods start so.
+func TestASidecarThatStartsBeforeItsInitContainerKeepsOffTheNetworkUntilItIsRedirected(t *testing.T) {
+	w := newTown(t)
+	w.startPlane(t, nil)
+	w.web.serveHTTP(t, ":8080")
+	w.startSidecar(t, w.web, w.join(t, w.web), "")
+	w.does(t, w.web, "started", "127.0.0.1:15021")
+	status, body, err := w.status(t.Context(), w.web, "readyz") // the answer waits for some seconds
+	if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, "heddle-init has not redirected the pod's traffic yet") {
+		t.Errorf("the kubelet hears %d %s %v, want the reason", status, body, err)
+	}
+	if w.web.sidecar.said.has("certificate obtained") {
+		t.Error("the sidecar has its certificate before the pod's traffic is redirected")
+	}
+
+	w.initialise(t, w.web, "--await=127.0.0.1:15021") // it ends when the sidecar can route
+	if status, body, err := w.status(t.Context(), w.web, "readyz"); err != nil || status != http.StatusOK {
+		t.Errorf("after the init container has ended the kubelet hears %d %s %v", status, body, err)
+	}
+	w.call(t, w.plain, "http://"+at(w.web.IPv4, "8080")+"/", http.StatusOK)
+	if err := w.web.sidecar.stop(t); err != nil {
+		t.Errorf("told to end, the sidecar ends with %v", err)
+	}
+}
+
 func TestAPodWithoutIPv6IsRedirectedAndServed(t *testing.T) {
 	w := newTown(t)
 	w.startPlane(t, nil)

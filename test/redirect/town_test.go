@@ -215,13 +215,20 @@ func forward(t *testing.T, l net.Listener, to string) {
 // initialise runs heddle-sidecar init in a pod, as its init container would.
 func (w *town) initialise(t *testing.T, p *pod, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), w.program, append([]string{"init"}, args...)...)
+	w.does(t, p, append([]string{"init"}, args...)...)
+}
+
+// does runs heddle-sidecar in a pod until it ends.
+func (w *town) does(t *testing.T, p *pod, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), w.program, args...)
+	cmd.Env = []string{"HEDDLE_PROBE_PREFIX=" + prefix}
 	var out []byte
 	if err := p.Do(func() (err error) {
 		out, err = cmd.CombinedOutput()
 		return err
 	}); err != nil {
-		t.Fatalf("init of %s: %v\n%s", p.name, err, out)
+		t.Fatalf("%s of %s: %v\n%s", args[0], p.name, err, out)
 	}
 }
 
@@ -279,7 +286,7 @@ func (w *town) startSidecar(t *testing.T, p *pod, with operator.Join, probes str
 	cmd := exec.Command(w.program,
 		"--namespace="+p.namespace, "--service-account="+p.name, "--pod="+p.name, "--signer="+w.signs, "--control-plane="+w.plane,
 		"--bundle="+filepath.Join(given, "bundle.json"), "--join-token-file="+filepath.Join(given, "token"), "--labels-file="+filepath.Join(given, "labels"),
-		"--dir="+filepath.Join(dir, "private"), "--ready=:15021", "--health-checks", "--flush-interval=1s", "--envoy="+w.proxy, "--concurrency=1",
+		"--dir="+filepath.Join(dir, "private"), "--ready=:15021", "--await-redirection", "--health-checks", "--flush-interval=1s", "--envoy="+w.proxy, "--concurrency=1",
 	)
 	cmd.Env = []string{"HEDDLE_PROBE_PREFIX=" + prefix, "HEDDLE_PROBES=" + probes, "TMPDIR=" + dir}
 	said := &output{log: log}
