@@ -44,7 +44,9 @@ const (
 const (
 	defaultCPURequest    = "50m"
 	defaultMemoryRequest = "96Mi"
-	defaultPreStopSleep  = 3 // seconds
+	initCPURequest       = "10m"  // of heddle-init, at most
+	initMemoryRequest    = "32Mi" // the same
+	defaultPreStopSleep  = 3      // seconds
 	maxConcurrency       = 128
 	maxPreStopSleep      = 3600 // seconds
 	maxDrainTime         = 24 * time.Hour
@@ -179,7 +181,7 @@ func networkOf(s string) (string, bool) {
 	return s, err == nil && p == p.Masked() && !p.Addr().Is4In6()
 }
 
-// resources gives what the two containers ask for. In a pod with resources of its own, which stand for all containers,
+// resources gives what the sidecar asks for. In a pod with resources of its own, which stand for all containers,
 // only what was written counts.
 func (r *reader) resources(forPod bool) corev1.ResourceRequirements {
 	requests, limits := corev1.ResourceList{}, corev1.ResourceList{}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
@@ -47,15 +48,19 @@ const (
 	ProbesEnv = "HEDDLE_PROBES"
 	PrefixEnv = "HEDDLE_PROBE_PREFIX"
 	// AgentPort is where the agent answers the kubelet.
-	AgentPort = 15021
+	AgentPort    = 15021
+	agentAddress = "127.0.0.1:15021" // in the pod, whatever its families
 )
 
-// initContainer redirects the pod's traffic to Envoy, and ends.
+// initContainer redirects the pod's traffic to Envoy, and ends when the sidecar, which has started before it, can route: what
+// comes after both in the pod starts then. A startup probe of the sidecar would say so too, but a second later: a kubelet
+// asks once a second, and looks once a second whether this has ended.
 func (p *patch) initContainer() corev1.Container {
 	return corev1.Container{
 		Name: InitContainer, Image: p.options.Image, ImagePullPolicy: p.options.PullPolicy,
-		Args:      append([]string{"init"}, p.settings.skip...),
-		Resources: *p.settings.resources.DeepCopy(), // as the sidecar's: they do not add up, and quotas want them of each
+		Args:      append([]string{"init", "--await=" + agentAddress}, p.settings.skip...),
+		Env:       []corev1.EnvVar{{Name: PrefixEnv, Value: p.prefix}},
+		Resources: p.initResources(),
 		SecurityContext: &corev1.SecurityContext{
 			RunAsUser: new(int64(0)), RunAsGroup: new(int64(0)), RunAsNonRoot: new(false), Privileged: new(false),
 			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
@@ -68,14 +73,31 @@ func (p *patch) initContainer() corev1.Container {
 	}
 }
 
+// initResources gives what the init container asks for. It runs beside the sidecar, so the two add up for a scheduler where the
+// application asks for less than it does: it asks for little. Quotas want a request of each container if of any, and a
+// pod is Guaranteed only if in each of them requests are limits; unless the pod has resources that stand for all containers.
+func (p *patch) initResources() corev1.ResourceRequirements {
+	if p.pod.Spec.Resources != nil {
+		return corev1.ResourceRequirements{}
+	}
+	r := *p.settings.resources.DeepCopy()
+	for name, most := range map[corev1.ResourceName]string{corev1.ResourceCPU: initCPURequest, corev1.ResourceMemory: initMemoryRequest} {
+		request, asked := r.Requests[name]
+		_, limited := r.Limits[name]
+		if little := resource.MustParse(most); asked && !limited && request.Cmp(little) > 0 {
+			r.Requests[name] = little
+		}
+	}
+	return r
+}
+
 // noAPIToken keeps the token for the Kubernetes API out of a container that has no business there: admission mounts one
 // into every container that has nothing at this place.
 func noAPIToken() corev1.VolumeMount {
 	return corev1.VolumeMount{Name: podInfoVolume, MountPath: apiTokenDir, ReadOnly: true}
 }
 
-// sidecar is the agent with its Envoy. It starts before all that comes after it in the pod: the kubelet waits for the
-// startup probe of one init container before it starts the next. And it ends last.
+// sidecar is the agent with its Envoy. It starts before all else in the pod, and ends last.
 func (p *patch) sidecar(probes string) corev1.Container {
 	c := corev1.Container{
 		Name: SidecarContainer, Image: p.options.Image, ImagePullPolicy: p.options.PullPolicy,
@@ -86,9 +108,15 @@ func (p *patch) sidecar(probes string) corev1.Container {
 			fromField("HEDDLE_SERVICE_ACCOUNT", "spec.serviceAccountName"), {Name: PrefixEnv, Value: p.prefix},
 		},
 		Resources: *p.settings.resources.DeepCopy(),
-		// The control plane may be away when the pod starts: the sidecar waits for it, and is not started anew for that.
-		StartupProbe:   p.ownProbe(&corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 24 * 60 * 60}),
-		ReadinessProbe: p.ownProbe(&corev1.Probe{PeriodSeconds: 5, TimeoutSeconds: 5, FailureThreshold: 3}),
+		// A kubelet asks at once whether it is ready, and each pod would begin with an event that warns of a refused connection.
+		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
+			Exec: &corev1.ExecAction{Command: []string{"/heddle-sidecar", "started", agentAddress}},
+		}},
+		// No probe starts it anew: the control plane may be away when the pod starts, and it waits for that.
+		ReadinessProbe: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{HTTPGet: p.toAgent("readyz")},
+			PeriodSeconds: 5, TimeoutSeconds: 5, SuccessThreshold: 1, FailureThreshold: 3,
+		},
 		SecurityContext: &corev1.SecurityContext{
 			RunAsUser: new(int64(sidecarUser)), RunAsGroup: new(int64(sidecarUser)), RunAsNonRoot: new(true), Privileged: new(false),
 			AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true),
@@ -118,7 +146,7 @@ func (p *patch) sidecarArgs() []string {
 		"--namespace=$(HEDDLE_NAMESPACE)", "--service-account=$(HEDDLE_SERVICE_ACCOUNT)", "--pod=$(HEDDLE_POD)",
 		"--signer=" + escape(o.Signer), "--control-plane=" + escape(o.ControlPlane),
 		"--bundle=" + trustDir + "/" + bundleItem, "--token-file=" + tokenDir + "/" + tokenItem, "--labels-file=" + podInfoDir + "/labels",
-		"--dir=" + runDir + "/private", fmt.Sprintf("--ready=:%d", AgentPort), "--health-checks", "--flush-interval=5s",
+		"--dir=" + runDir + "/private", fmt.Sprintf("--ready=:%d", AgentPort), "--await-redirection", "--health-checks", "--flush-interval=5s",
 	}
 	if s.workloadAPI {
 		args = append(args, "--workload-api="+workloadAPI, "--app-socket-mode=0666")
@@ -133,13 +161,6 @@ func (p *patch) sidecarArgs() []string {
 		args = append(args, "--envoy-log-level="+s.logLevel, "--log-level="+strings.TrimSuffix(s.logLevel, "ing")) // warn, not warning
 	}
 	return args
-}
-
-// ownProbe makes a probe ask the agent how it is.
-func (p *patch) ownProbe(probe *corev1.Probe) *corev1.Probe {
-	probe.HTTPGet = p.toAgent("readyz")
-	probe.SuccessThreshold = 1
-	return probe
 }
 
 // toAgent is a request to the agent that only who knows the prefix can make.

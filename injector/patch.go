@@ -169,7 +169,7 @@ func (p *patch) apply() {
 		p.pod.Labels = map[string]string{}
 	}
 	p.pod.Labels[model.SidecarLabel] = "true"
-	own := []corev1.Container{p.initContainer(), p.sidecar(probes)}
+	own := []corev1.Container{p.sidecar(probes), p.initContainer()}
 	p.pod.Spec.InitContainers = append(own, p.pod.Spec.InitContainers...)
 	p.pod.Spec.Volumes = append(p.pod.Spec.Volumes, p.volumes()...)
 }

@@ -219,7 +219,7 @@ func TestTwoSeedsGiveTwoPathsOfProbes(t *testing.T) {
 		o := options(nil)
 		o.Seed = seed
 		r := must(Patch(podOf(t, []byte("spec: {containers: [{name: app, image: app}]}")), o))
-		return r.Pod.Spec.InitContainers[1].ReadinessProbe.HTTPGet.Path
+		return r.Pod.Spec.InitContainers[0].ReadinessProbe.HTTPGet.Path
 	}
 	a, b := path("one"), path("two")
 	if a == b || len(a) < len("/")+32 || a != path("one") || strings.Contains(a, "one") {
@@ -258,8 +258,8 @@ func TestPodsBesideTheControlPlaneAreLeftAloneWhereverItIs(t *testing.T) {
 		if r.Outcome != want {
 			t.Errorf("with the control plane in mesh, a pod of %s is %s, not %s", namespace, r.Outcome, want)
 		}
-		if r.Outcome == Injected && !slices.Contains(r.Pod.Spec.InitContainers[1].Args, "--signer=heddle-signer.mesh.svc:15012") {
-			t.Errorf("its sidecar asks another signer: %q", r.Pod.Spec.InitContainers[1].Args)
+		if r.Outcome == Injected && !slices.Contains(r.Pod.Spec.InitContainers[0].Args, "--signer=heddle-signer.mesh.svc:15012") {
+			t.Errorf("its sidecar asks another signer: %q", r.Pod.Spec.InitContainers[0].Args)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -16,6 +17,7 @@ import (
 type initSettings struct {
 	inPorts, inCIDRs, outPorts, outCIDRs string
 	backend                              string
+	await                                string // host:port of the agent; empty: nothing is waited for
 	print                                bool
 }
 
@@ -29,11 +31,12 @@ func (s *initSettings) flags(stderr io.Writer) *pflag.FlagSet {
 	f.StringVar(&s.outPorts, "skip-outbound-ports", "", "ports, on whatever host, that the pod reaches directly")
 	f.StringVar(&s.outCIDRs, "skip-outbound-cidrs", "", "networks that the pod reaches directly")
 	f.StringVar(&s.backend, "backend", string(redirect.Auto), "nftables, iptables, or auto: iptables where the kernel has no nf_tables")
+	f.StringVar(&s.await, "await", "", "HOST:PORT of the agent beside this: end when it says, under "+prefixVariable+", that the sidecar can route (default: end at once)")
 	f.BoolVar(&s.print, "print", false, "print the rules as nft writes them, and install nothing")
 	return f
 }
 
-// initialise redirects the traffic of the pod that it runs in, and ends.
+// initialise redirects the traffic of the pod that it runs in, and ends, or first waits for the pod's sidecar.
 func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s initSettings
 	flags := s.flags(stderr)
@@ -66,7 +69,10 @@ func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if !done.IPv6 {
 		fmt.Fprintln(stdout, "the pod has no IPv6 address that others reach; if it gets one, callers of its application there are refused")
 	}
-	return nil
+	if s.await == "" {
+		return nil
+	}
+	return await(ctx, "http://"+s.await+"/"+os.Getenv(prefixVariable)+"/readyz", stdout)
 }
 
 func (s *initSettings) options() (o redirect.Options, err error) {

@@ -1,7 +1,8 @@
 // Command heddle-sidecar is the agent beside an Envoy: it gets and keeps the pod's identity, gives it to Envoy and to
 // applications that ask for it, and runs Envoy. It is a program of its own so that it stays small in every pod.
 //
-// heddle-sidecar init is what a pod's init container runs: it redirects the pod's traffic to Envoy, and ends.
+// heddle-sidecar init is what a pod's init container runs: it redirects the pod's traffic to Envoy, and ends when that can
+// route. heddle-sidecar started is the hook of the sidecar's start: it ends when the agent listens.
 package main
 
 import (
@@ -27,8 +28,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	do := serve
-	if len(args) > 0 && args[0] == "init" {
-		do, args = initialise, args[1:]
+	if len(args) > 0 {
+		switch args[0] {
+		case "init":
+			do, args = initialise, args[1:]
+		case "started":
+			do, args = started, args[1:]
+		}
 	}
 	if err := do(ctx, args, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "heddle-sidecar:", err)

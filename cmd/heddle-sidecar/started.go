@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// startPatience is how long an agent may take until it listens. It has nothing to do before that.
+const startPatience = 30 * time.Second
+
+// started ends when somebody listens at an address: as a hook of the sidecar's start it keeps a kubelet from asking an agent that
+// does not listen yet, of which it would warn in an event of each pod.
+func started(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := pflag.NewFlagSet("heddle-sidecar started", pflag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {}
+	switch err := f.Parse(args); {
+	case errors.Is(err, pflag.ErrHelp):
+		_, err := fmt.Fprintf(stdout, "Wait until the agent listens, for %s: heddle-sidecar started HOST:PORT\n", startPatience)
+		return err
+	case err != nil:
+		return fmt.Errorf("started: %w; it has no flags", err)
+	case f.NArg() != 1:
+		return fmt.Errorf("started: %d arguments given, want one, the HOST:PORT that the agent answers at", f.NArg())
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	return listens(ctx, f.Arg(0))
+}
+
+func listens(ctx context.Context, address string) error {
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("nothing listens at %s: %w; the container's log says why", address, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
