@@ -3,6 +3,8 @@ package controlplane
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"net"
@@ -230,6 +232,19 @@ func uris(t *testing.T, all ...string) func(*x509.Certificate) {
 	}
 }
 
+// uriBytes gives a certificate one SPIFFE ID, of whatever bytes.
+func uriBytes(t *testing.T, id string) func(*x509.Certificate) {
+	t.Helper()
+	names, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 6, Bytes: []byte(id)}}) // uniformResourceIdentifier, RFC 5280, section 4.2.1.6
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *x509.Certificate) {
+		c.URIs = nil
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: names})
+	}
+}
+
 // strangers are who must not get through the door of d in the place of a pod, and the reason that is counted.
 func (d door) strangers(own peer) map[string]struct {
 	shows  credentials.TransportCredentials
@@ -315,6 +330,29 @@ func TestNobodyElseGetsThroughTheDoorAndEachIsCountedAndLoggedWithItsReason(t *t
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestAnIDWithANULAtItsEndIsRefusedInTheHandshake(t *testing.T) {
+	d := newDoor(t)
+	source := gated{open: make(chan struct{}), events: benchFacts(1)}
+	close(source.open)
+	var log transcript.Buffer
+	_, end := started(t, Options{Source: source, Door: d.Door, Log: zerolog.New(&log)})
+	own := peerFor(benchPod(0, 0))
+	shows := func(id string) credentials.TransportCredentials {
+		return credentials.NewTLS(d.ca.Careless(own.workload(), uriBytes(t, id)))
+	}
+	id := "spiffe://cluster.local/ns/" + own.workload().Namespace + "/sa/" + own.workload().Account
+	if err := d.served(shows(id), own.pod.String()); err != nil {
+		t.Fatalf("without a NUL: %v", err)
+	}
+	if err := d.served(shows(id+"\x00"), own.pod.String()); status.Code(err) != codes.Unavailable {
+		t.Errorf("it ends with %v", err)
+	}
+	wait(t, "the reason to be logged", func() bool { return strings.Contains(log.String(), "invalid control character in URL") })
+	if err := end(); err != nil {
+		t.Error(err)
 	}
 }
 
