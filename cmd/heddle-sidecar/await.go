@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -17,16 +19,16 @@ import (
 // askAgain is the pause between two questions to the agent, which holds its answer back while waiting helps.
 const askAgain = 50 * time.Millisecond
 
-// await returns when the agent that answers at url says that its sidecar can route, and prints why it cannot whenever that
+// await returns when the agent that answers at a URL says that its sidecar can route, and prints why it cannot whenever that
 // changes. What waits for this program to end waits for the sidecar so.
-func await(ctx context.Context, url string, out io.Writer) error {
+func await(ctx context.Context, at string, out io.Writer) error {
 	client := &http.Client{
 		Timeout:   patience + time.Second,
 		Transport: &http.Transport{DisableKeepAlives: true}, // and no proxy: it is in this pod
 	}
 	var said string
 	for {
-		why, err := askReady(ctx, client, url)
+		why, err := askReady(ctx, client, at)
 		switch {
 		case ctx.Err() != nil:
 			return errors.New("told to end before the sidecar could route; its own log and heddle-init's say what it waited for")
@@ -51,14 +53,14 @@ func await(ctx context.Context, url string, out io.Writer) error {
 }
 
 // askReady gives the reasons why the sidecar cannot route; none, if it can.
-func askReady(ctx context.Context, client *http.Client, url string) (string, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func askReady(ctx context.Context, client *http.Client, at string) (string, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return "", fmt.Errorf("ask the agent whether it is ready: %w", err)
 	}
 	response, err := client.Do(r)
 	if err != nil {
-		return "", fmt.Errorf("ask the agent whether it is ready: %w", err)
+		return "", fmt.Errorf("ask the agent whether it is ready: %w", cause(err))
 	}
 	defer response.Body.Close()
 	var s sidecar.Status
@@ -72,4 +74,15 @@ func askReady(ctx context.Context, client *http.Client, url string) (string, err
 		return "", fmt.Errorf("the agent is not ready and does not say why, in an answer with status %d", response.StatusCode)
 	}
 	return strings.Join(s.Reasons, "; "), nil
+}
+
+// cause leaves the address out of an error: its path is a secret, and its ports are others each time.
+func cause(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if o, ok := errors.AsType[*net.OpError](err); ok {
+		err = o.Err
+	}
+	return err
 }

@@ -62,6 +62,20 @@ func TestTheInitContainerWaitsForAnAgentThatDoesNotAnswerYet(t *testing.T) {
 	}
 }
 
+func TestWhyAnAgentDoesNotAnswerIsSaidWithoutThePathThatNobodyElseKnows(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out transcript.Buffer
+	err := await(ctx, s.URL+"/a-prefix-that-nobody-knows/readyz", writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return out.Write(p)
+	}))
+	if err == nil || out.String() != "the application has to wait: ask the agent whether it is ready: EOF\n" {
+		t.Errorf("got %v, and it has said %q", err, out.String())
+	}
+}
+
 func TestAnAnswerThatIsNoneIsNotTakenForReadiness(t *testing.T) {
 	for body, want := range map[string]string{"ok": "read whether the agent is ready", "{}": "does not say why"} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
