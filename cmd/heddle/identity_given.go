@@ -2,12 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/heddle-mesh/heddle/controlplane/operator"
@@ -16,16 +16,10 @@ import (
 
 // readGiven reads a CA from PEM files, of which "-" is standard input: so its key need not be put on a disk of the pod
 // in which the signer runs.
-func readGiven(files []string, stdin io.Reader) (operator.Rotation, error) {
+func readGiven(ctx context.Context, files []string, stdin io.Reader) (operator.Rotation, error) {
 	var text []byte
 	for _, name := range files {
-		var part []byte
-		var err error
-		if name == "-" {
-			part, err = io.ReadAll(io.LimitReader(stdin, maxGiven))
-		} else {
-			part, err = os.ReadFile(name)
-		}
+		part, err := readFile(ctx, name, stdin)
 		if err != nil {
 			return operator.Rotation{}, fmt.Errorf("--to: %w", err)
 		}
@@ -33,9 +27,6 @@ func readGiven(files []string, stdin io.Reader) (operator.Rotation, error) {
 	}
 	return given(text)
 }
-
-// maxGiven is far more than a chain has, in bytes.
-const maxGiven = 1 << 20
 
 // given sorts the blocks of a CA's PEM by what they are: the private key; the certificates that are self-signed, which are
 // what the CA leads to; and the others, which are the chain, the CA's own first. A CA that is a root itself has no chain but

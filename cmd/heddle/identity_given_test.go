@@ -76,7 +76,7 @@ func TestAGivenCAIsReadFromFilesAndFromStandardInput(t *testing.T) {
 	if err := os.WriteFile(file, []byte(strings.TrimSuffix(caPEM, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := readGiven([]string{file, "-"}, strings.NewReader(keyPEM))
+	got, err := readGiven(t.Context(), []string{file, "-"}, strings.NewReader(keyPEM))
 	if err != nil || got.Certificates != caPEM || got.Key != keyPEM {
 		t.Errorf("%v, certificates %q", err, got.Certificates)
 	}

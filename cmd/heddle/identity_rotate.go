@@ -72,7 +72,7 @@ func (f *rotateFlags) rotate(ctx context.Context, in io.Reader, out io.Writer) e
 	var to operator.Rotation // to a new root
 	var err error
 	if len(f.to) > 0 {
-		if to, err = readGiven(f.to, in); err != nil {
+		if to, err = readGiven(ctx, f.to, in); err != nil {
 			return err
 		}
 	}
