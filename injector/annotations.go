@@ -44,9 +44,11 @@ const (
 const (
 	defaultCPURequest    = "50m"
 	defaultMemoryRequest = "96Mi"
-	initCPURequest       = "10m"  // of heddle-init, at most
-	initMemoryRequest    = "32Mi" // the same
-	defaultPreStopSleep  = 3      // seconds
+	initCPURequest       = "10m" // of heddle-init, at most, as the next three
+	initMemoryRequest    = "32Mi"
+	initCPULimit         = "100m"
+	initMemoryLimit      = "64Mi"
+	defaultPreStopSleep  = 3 // seconds
 	maxConcurrency       = 128
 	maxPreStopSleep      = 3600 // seconds
 	maxDrainTime         = 24 * time.Hour

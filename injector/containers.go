@@ -73,22 +73,39 @@ func (p *patch) initContainer() corev1.Container {
 	}
 }
 
-// initResources gives what the init container asks for. It runs beside the sidecar, so the two add up for a scheduler where the
-// application asks for less than it does: it asks for little. Quotas want a request of each container if of any, and a
-// pod is Guaranteed only if in each of them requests are limits; unless the pod has resources that stand for all containers.
+// initResources gives what the init container asks for. It runs beside the sidecar, so for a scheduler and for quotas the two add
+// up where the application asks for less than it does: it asks for little. It asks for what the sidecar asks for at all,
+// since quotas want that of each container, and its requests are limits where the sidecar's are, so that the pod stays Guaranteed.
+// In a pod with resources that stand for all containers it needs none.
 func (p *patch) initResources() corev1.ResourceRequirements {
 	if p.pod.Spec.Resources != nil {
 		return corev1.ResourceRequirements{}
 	}
 	r := *p.settings.resources.DeepCopy()
-	for name, most := range map[corev1.ResourceName]string{corev1.ResourceCPU: initCPURequest, corev1.ResourceMemory: initMemoryRequest} {
-		request, asked := r.Requests[name]
-		_, limited := r.Limits[name]
-		if little := resource.MustParse(most); asked && !limited && request.Cmp(little) > 0 {
-			r.Requests[name] = little
+	for _, most := range []struct {
+		name           corev1.ResourceName
+		request, limit string
+	}{{corev1.ResourceCPU, initCPURequest, initCPULimit}, {corev1.ResourceMemory, initMemoryRequest, initMemoryLimit}} {
+		request, asked := r.Requests[most.name]
+		limit, limited := r.Limits[most.name]
+		if limited {
+			r.Limits[most.name] = least(limit, most.limit)
+		}
+		switch {
+		case asked && limited && request.Cmp(limit) == 0:
+			r.Requests[most.name] = r.Limits[most.name]
+		case asked:
+			r.Requests[most.name] = least(request, most.request)
 		}
 	}
 	return r
+}
+
+func least(q resource.Quantity, most string) resource.Quantity {
+	if m := resource.MustParse(most); q.Cmp(m) > 0 {
+		return m
+	}
+	return q
 }
 
 // noAPIToken keeps the token for the Kubernetes API out of a container that has no business there: admission mounts one

@@ -60,8 +60,9 @@ type Options struct {
 	Connect func(Trust) Signer // gives the signer, to be asked with what the agent trusts and shows
 
 	// Prepare is called once, when sockets are open. Nothing is asked of the signer before it returns; its error ends the
-	// agent. nil: there is nothing to prepare.
-	Prepare func(context.Context) error
+	// agent. nil: there is nothing to prepare. Preparing is what is said meanwhile.
+	Prepare   func(context.Context) error
+	Preparing string
 
 	Proxy        Proxy       // nil: none is run
 	SDS          string      // path of Envoy's socket, in a directory that nobody else can enter
@@ -178,10 +179,17 @@ func (a *Agent) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// longPreparation is worth a line in the log.
+const longPreparation = time.Second
+
 // hold keeps the identity current, once all is prepared.
 func (a *Agent) hold(ctx context.Context) error {
 	if a.o.Prepare != nil {
+		late := time.AfterFunc(longPreparation, func() { a.o.Log.Warn().Str("why", a.o.Preparing).Msg("the agent waits before it uses the network") })
 		err := a.o.Prepare(ctx)
+		if !late.Stop() {
+			a.o.Log.Info().Msg("the agent goes on")
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil

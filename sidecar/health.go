@@ -50,7 +50,9 @@ func (a *Agent) status(ctx context.Context) Status {
 	select {
 	case <-a.prepared:
 	default:
-		s.Reasons = append(s.Reasons, "Envoy is being looked for, or heddle-init has not redirected the pod's traffic yet")
+		if a.o.Preparing != "" {
+			s.Reasons = append(s.Reasons, a.o.Preparing)
+		}
 	}
 	switch {
 	case c == nil:

@@ -89,6 +89,7 @@ func TestNothingIsAskedOfTheSignerBeforeTheAgentIsPrepared(t *testing.T) {
 			}
 		}}
 	}
+	o.Preparing = "the pod's traffic is not redirected yet"
 	o.Prepare = func(ctx context.Context) error {
 		select {
 		case <-prepared:
@@ -97,7 +98,7 @@ func TestNothingIsAskedOfTheSignerBeforeTheAgentIsPrepared(t *testing.T) {
 		return ctx.Err()
 	}
 	a := run(t, o)
-	if got := a.Status(t.Context()); got.Ready || !slices.Contains(got.Reasons, "Envoy is being looked for, or heddle-init has not redirected the pod's traffic yet") {
+	if got := a.Status(t.Context()); got.Ready || !slices.Contains(got.Reasons, o.Preparing) {
 		t.Errorf("before, it says %+v", got)
 	}
 	close(prepared)

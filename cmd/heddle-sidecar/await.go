@@ -19,6 +19,9 @@ import (
 // askAgain is the pause between two questions to the agent, which holds its answer back while waiting helps.
 const askAgain = 50 * time.Millisecond
 
+// errTold is no failure of the init container: the pod is deleted while it waits.
+var errTold = errors.New("told to end before the sidecar could route; what it waited for stands above, and in the sidecar's own log")
+
 // await returns when the agent that answers at a URL says that its sidecar can route, and prints why it cannot whenever that
 // changes. What waits for this program to end waits for the sidecar so.
 func await(ctx context.Context, at string, out io.Writer) error {
@@ -31,7 +34,7 @@ func await(ctx context.Context, at string, out io.Writer) error {
 		why, err := askReady(ctx, client, at)
 		switch {
 		case ctx.Err() != nil:
-			return errors.New("told to end before the sidecar could route; its own log and heddle-init's say what it waited for")
+			return errTold
 		case errors.Is(err, syscall.ECONNREFUSED): // the agent is just starting, or its own log says why it does not
 			why = "the agent does not answer yet"
 		case err != nil:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -57,7 +58,7 @@ func TestTheInitContainerWaitsForAnAgentThatDoesNotAnswerYet(t *testing.T) {
 		cancel() // the pod is deleted while it waits
 		return out.Write(p)
 	}))
-	if err == nil || !strings.Contains(err.Error(), "told to end before the sidecar could route") || out.String() != "the application has to wait: the agent does not answer yet\n" {
+	if !errors.Is(err, errTold) || out.String() != "the application has to wait: the agent does not answer yet\n" {
 		t.Errorf("got %v, and it has said %q", err, out.String())
 	}
 }
@@ -99,22 +100,39 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestTheHookOfTheStartEndsWhenTheAgentListens(t *testing.T) {
+	refused, tries := errors.New("connection refused"), 0
+	err := untilConnected(t.Context(), func() error {
+		if tries++; tries < 4 {
+			return refused
+		}
+		return nil
+	})
+	if err != nil || tries != 4 {
+		t.Errorf("after %d tries: %v, want 4 and no error", tries, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := untilConnected(ctx, func() error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("without an agent it ends with %v", err)
+	}
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var out, errs transcript.Buffer
-	if code := run([]string{"started", l.Addr().String()}, &out, &errs); code != 0 {
-		t.Errorf("exit code %d: %s", code, errs.String())
+	for args, want := range map[string]int{l.Addr().String(): 0, "": 1, "15021": 1, "--fast": 1} {
+		var out, errs transcript.Buffer
+		if code := run(append([]string{"started"}, strings.Fields(args)...), &out, &errs); code != want {
+			t.Errorf("started %s: exit code %d: %s", args, code, errs.String())
+		}
 	}
-	l.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := listens(ctx, l.Addr().String()); err == nil || !strings.Contains(err.Error(), "nothing listens at "+l.Addr().String()) {
-		t.Errorf("got %v", err)
-	}
-	if code := run([]string{"started"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "want one, the HOST:PORT") {
-		t.Errorf("exit code %d: %s", code, errs.String())
+}
+
+func TestWhoIsToldToEndWhileItWaitsHasNotFailed(t *testing.T) {
+	for err, want := range map[error]int{nil: 0, errTold: 143, errors.New("a fault"): 1} {
+		if got := exitCode(err); got != want {
+			t.Errorf("%v: exit code %d, want %d", err, got, want)
+		}
 	}
 }

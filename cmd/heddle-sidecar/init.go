@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -53,6 +54,10 @@ func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
+	agent, err := s.agent(os.Getenv(prefixVariable))
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
 	if s.print {
 		_, err := io.WriteString(stdout, redirect.Text(redirect.Rules(o)))
 		return err
@@ -69,10 +74,32 @@ func initialise(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if !done.IPv6 {
 		fmt.Fprintln(stdout, "the pod has no IPv6 address that others reach; if it gets one, callers of its application there are refused")
 	}
-	if s.await == "" {
+	if agent == "" {
 		return nil
 	}
-	return await(ctx, "http://"+s.await+"/"+os.Getenv(prefixVariable)+"/readyz", stdout)
+	return await(ctx, agent, stdout)
+}
+
+// agent gives the URL that says whether the sidecar can route; empty: nothing is waited for.
+func (s *initSettings) agent(prefix string) (string, error) {
+	if s.await == "" {
+		return "", nil
+	}
+	if err := checkAddress(s.await); err != nil {
+		return "", fmt.Errorf("--await: %w", err)
+	}
+	if prefix == "" {
+		return "", errors.New("--await: without " + prefixVariable + " the agent does not answer; set it to what the sidecar has")
+	}
+	return "http://" + s.await + "/" + prefix + "/readyz", nil
+}
+
+// checkAddress says what is wrong with a host and port.
+func checkAddress(text string) error {
+	if host, port, err := net.SplitHostPort(text); err != nil || host == "" || port == "" {
+		return fmt.Errorf("%q: want host:port", text)
+	}
+	return nil
 }
 
 func (s *initSettings) options() (o redirect.Options, err error) {

@@ -30,6 +30,8 @@ func TestInitRefusesWhatItDoesNotUnderstandAndSaysWhat(t *testing.T) {
 		"--backend pf":              `backend "pf": want auto, nftables or iptables`,
 		"--skip":                    "heddle-sidecar init --help",
 		"now":                       `"now" is not understood`,
+		"--await 127.0.0.1":         `--await: "127.0.0.1": want host:port`,
+		"--await 127.0.0.1:15021":   "without HEDDLE_PROBE_PREFIX the agent does not answer",
 	} {
 		var out, errs transcript.Buffer
 		if code := run(append([]string{"init"}, strings.Fields(args)...), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {

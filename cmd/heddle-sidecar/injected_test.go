@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +37,7 @@ func TestTheAgentUnderstandsWhatInjectionTellsIt(t *testing.T) {
 		t.Fatalf("%q: %v, %q", args, err, flags.Args())
 	}
 	s.noEnvoy = true // there is none here
-	o, err := s.options(t.Context(), io.Discard)
+	o, err := s.options(io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +46,32 @@ func TestTheAgentUnderstandsWhatInjectionTellsIt(t *testing.T) {
 	}
 	if s.concurrency != 4 || s.drain != 90*time.Second || s.envoyLog != "warning" || s.logLevel != "warn" || o.WorkloadMode != 0o666 {
 		t.Errorf("what people set does not arrive: %+v", s)
+	}
+}
+
+func TestTheInitContainerUnderstandsWhatInjectionTellsItAndAsksTheAgentBesideIt(t *testing.T) {
+	sidecar, init := injected(map[string]string{"heddle.dev/skip-inbound-ports": "22,8000-8010", "heddle.dev/skip-outbound-cidrs": "10.9.0.0/16"})
+	var s initSettings
+	flags := s.flags(io.Discard)
+	if err := flags.Parse(init.Args); err != nil || !slices.Equal(flags.Args(), []string{"init"}) {
+		t.Fatalf("%q: %v, %q", init.Args, err, flags.Args())
+	}
+	o, err := s.options()
+	if err != nil || len(o.SkipInboundPorts) != 2 || len(o.SkipOutboundCIDRs) != 1 {
+		t.Errorf("it skips %+v, %v", o, err)
+	}
+	asks, err := s.agent(init.Env[0].Value)
+	if want := fmt.Sprintf("http://127.0.0.1:%d%s", injector.AgentPort, sidecar.ReadinessProbe.HTTPGet.Path); err != nil || asks != want || init.Env[0].Name != prefixVariable {
+		t.Errorf("it asks %s, %v; want %s", asks, err, want)
+	}
+
+	agent := defaults()
+	if err := agent.flags(io.Discard).Parse(sidecar.Args); err != nil || !agent.redirected {
+		t.Errorf("the agent uses the network before the init container has redirected it: %q, %v", sidecar.Args, err)
+	}
+	hook := sidecar.Lifecycle.PostStart.Exec.Command
+	if len(hook) != 3 || hook[1] != "started" || checkAddress(hook[2]) != nil || !strings.HasPrefix(asks, "http://"+hook[2]+"/") {
+		t.Errorf("the hook of its start is %q", hook)
 	}
 }
 

@@ -36,11 +36,21 @@ func run(args []string, stdout, stderr io.Writer) int {
 			do, args = started, args[1:]
 		}
 	}
-	if err := do(ctx, args, stdout, stderr); err != nil {
+	err := do(ctx, args, stdout, stderr)
+	if err != nil {
 		fmt.Fprintln(stderr, "heddle-sidecar:", err)
-		return 1
 	}
-	return 0
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errTold):
+		return 128 + int(syscall.SIGTERM) // as of whoever does not catch it: policies for Jobs look at exit codes
+	}
+	return 1
 }
 
 // noCoreDumps keeps the private key out of core dumps, of this process and of Envoy, which inherits the limit. It is 1
@@ -65,7 +75,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 	flags := s.flags(stderr)
 	switch err := flags.Parse(args); {
 	case errors.Is(err, pflag.ErrHelp):
-		fmt.Fprintf(stdout, "The agent beside an Envoy: its identity, and whoever else in the pod needs it.\nheddle-sidecar init redirects a pod's traffic: heddle-sidecar init --help\n\nFlags:\n%s", flags.FlagUsages())
+		fmt.Fprintf(stdout, "The agent beside an Envoy: its identity, and whoever else in the pod needs it.\nheddle-sidecar init redirects a pod's traffic, and heddle-sidecar started waits until the agent listens: --help of each\n\nFlags:\n%s", flags.FlagUsages())
 		return nil
 	case err != nil:
 		return fmt.Errorf("%w; heddle-sidecar --help lists the flags", err)
@@ -82,7 +92,7 @@ func serve(ctx context.Context, args []string, stdout, stderr io.Writer) (failed
 		}
 		defer func() { failed = errors.Join(failed, clean()) }()
 	}
-	o, err := s.options(ctx, stderr)
+	o, err := s.options(stderr)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (s *settings) flags(stderr io.Writer) *pflag.FlagSet {
 }
 
 // options turns the flags into what they mean.
-func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Options, error) {
+func (s *settings) options(stderr io.Writer) (sidecar.Options, error) {
 	level, err := zerolog.ParseLevel(s.logLevel)
 	if err != nil || s.logLevel == "" {
 		return sidecar.Options{}, fmt.Errorf("--log-level %q: want debug, info, warn or error", s.logLevel)
@@ -146,14 +146,23 @@ func (s *settings) options(ctx context.Context, stderr io.Writer) (sidecar.Optio
 			return sidecar.Options{}, err
 		}
 	}
+	return s.withProxy(o, plane)
+}
+
+// withProxy adds Envoy, if there is one to run, and what must be there before it is.
+func (s *settings) withProxy(o sidecar.Options, plane spiffeid.ID) (sidecar.Options, error) {
 	var p *envoy.Proxy
 	if !s.noEnvoy {
-		if p, err = s.proxy(plane, log); err != nil {
+		var err error
+		if p, err = s.proxy(plane, o.Log); err != nil {
 			return sidecar.Options{}, err
 		}
 		o.Proxy = p
 	}
-	o.Prepare = func(ctx context.Context) error { return s.prepare(ctx, p) }
+	o.Prepare, o.Preparing = func(ctx context.Context) error { return s.prepare(ctx, p) }, "Envoy is being looked for"
+	if s.redirected {
+		o.Preparing = "heddle-init has not redirected the pod's traffic yet"
+	}
 	return o, nil
 }
 

@@ -29,21 +29,30 @@ func started(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	case f.NArg() != 1:
 		return fmt.Errorf("started: %d arguments given, want one, the HOST:PORT that the agent answers at", f.NArg())
 	}
+	if err := checkAddress(f.Arg(0)); err != nil {
+		return fmt.Errorf("started: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
-	return listens(ctx, f.Arg(0))
+	return untilConnected(ctx, func() error {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", f.Arg(0))
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	})
 }
 
-func listens(ctx context.Context, address string) error {
+func untilConnected(ctx context.Context, connect func() error) error {
 	for {
-		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		err := connect()
 		if err == nil {
-			return c.Close()
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("nothing listens at %s: %w; the container's log says why", address, err)
-		case <-time.After(5 * time.Millisecond):
+			return fmt.Errorf("the agent does not listen: %w; the container's log says why", err)
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

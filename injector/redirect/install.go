@@ -46,6 +46,9 @@ func Install(ctx context.Context, o Options, by Backend) (Installed, error) {
 	if err != nil {
 		return Installed{}, explain(err)
 	}
+	if done.IPv6 {
+		return done, nil // Await sees Source6
+	}
 	if err := addLoopback(Source4()); err != nil {
 		return Installed{}, explain(fmt.Errorf("add %s to the loopback interface, which says that the rules are there: %w", Source4(), err))
 	}

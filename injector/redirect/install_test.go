@@ -284,6 +284,9 @@ func TestWithoutIptablesTheErrorSaysThatTheImageHasNone(t *testing.T) {
 	pod := pods.New(t).Pod(t)
 	err := pod.Do(func() error {
 		_, err := redirect.Install(t.Context(), redirect.Options{}, redirect.IPTables)
+		if installed(t) {
+			t.Error("Await finds rules that were not installed")
+		}
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "no iptables-restore on PATH: this image has no iptables") {

@@ -14,22 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookAgain is the pause between two looks at the loopback interface.
-const lookAgain = 10 * time.Millisecond
-
 // Await returns when [Install] has been done in this network namespace, or ctx is done. Who begins to talk to others before
 // may be cut off: the first packet that the kernel tracks of such a connection can be an answer, which looks as if somebody
-// called the pod. It shows by [Source4] on the loopback interface, which comes last and stays as long as the rules.
+// called the pod.
+//
+// It shows by [Source6] on the loopback interface, or by [Source4] in a pod without IPv6: where there is IPv6 alone that would make
+// applications believe in IPv4. The one or the other comes after the rules, and stays as long as they do.
 func Await(ctx context.Context) error {
-	for {
+	for looks := 0; ; looks++ {
 		all, err := addresses()
-		if err != nil || slices.Contains(all, Source4()) {
+		if err != nil || slices.Contains(all, Source6()) || slices.Contains(all, Source4()) {
 			return err
+		}
+		pause := 10 * time.Millisecond
+		if looks > 200 { // something is wrong, and takes longer than anybody waits for a pod
+			pause = 500 * time.Millisecond
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait until the pod's traffic is redirected: %w", ctx.Err())
-		case <-time.After(lookAgain):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -22,7 +22,7 @@ const (
 // tell these from connections of Envoy to the pod's own address that are for another sidecar, which may be this one.
 func Source4() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 6}) }
 
-// Source6 is [Source4] for IPv6. Unlike that it is no address of a host by itself. [Install] adds both to the loopback
+// Source6 is [Source4] for IPv6. Unlike that it is no address of a host by itself: [Install] adds it to the loopback
 // interface.
 func Source6() netip.Addr { return netip.AddrFrom16([16]byte{15: 6}) }
 

@@ -42,10 +42,13 @@ func Find(ctx context.Context, o FindOptions) (string, error) {
 		}
 		return named.path, nil
 	}
+	var silent error // those that are here and do not say what they are, for want of CPU perhaps
 	for _, path := range candidates() {
-		if v, err := versionOf(ctx, path); err == nil && sameMinor(v, Version) {
+		v, err := versionOf(ctx, path)
+		if err == nil && sameMinor(v, Version) {
 			return path, nil
 		}
+		silent = errors.Join(silent, err)
 	}
 	cache, err := cacheDir(o.Cache)
 	if err != nil {
@@ -53,7 +56,7 @@ func Find(ctx context.Context, o FindOptions) (string, error) {
 	}
 	path, err := install(ctx, installation{dir: cache, progress: orDiscard(o.Progress), offline: o.Offline})
 	if err != nil {
-		return "", fmt.Errorf("no Envoy %s found, and it could not be installed: %w\n%s", Version, err, advice())
+		return "", fmt.Errorf("no Envoy %s found, and it could not be installed: %w\n%s", Version, errors.Join(silent, err), advice())
 	}
 	return path, nil
 }
