@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,6 +65,36 @@ func installed(t *testing.T) bool {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	return redirect.Await(ctx) == nil
+}
+
+// TestAPodGetsNoAddressOfAFamilyThatItMayNotHave: programs take any address but 127.0.0.1 and ::1 for a sign that they can use its
+// family (AI_ADDRCONFIG of getaddrinfo(3)).
+func TestAPodGetsNoAddressOfAFamilyThatItMayNotHave(t *testing.T) {
+	for family, change := range map[string]func(*pods.Place){"with IPv6": func(*pods.Place) {}, "without": func(p *pods.Place) { p.DisableIPv6(t) }} {
+		t.Run(family, func(t *testing.T) {
+			pod := pods.New(t).Pod(t)
+			change(pod)
+			var all []net.Addr
+			if err := pod.Do(func() (err error) {
+				if _, err = redirect.Install(t.Context(), redirect.Options{}, redirect.Netlink); err != nil {
+					return err
+				}
+				if !installed(t) {
+					t.Error("Await does not find the rules")
+				}
+				all, err = net.InterfaceAddrs()
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			has := func(a netip.Addr) bool {
+				return slices.ContainsFunc(all, func(n net.Addr) bool { return n.String() == netip.PrefixFrom(a, a.BitLen()).String() })
+			}
+			if v6 := family == "with IPv6"; has(redirect.Source6()) != v6 || has(redirect.Source4()) == v6 {
+				t.Errorf("it has %v", all)
+			}
+		})
+	}
 }
 
 func say(t *testing.T, at *pods.Place, address, name string) {
