@@ -48,9 +48,11 @@ const (
 	ProbesEnv = "HEDDLE_PROBES"
 	PrefixEnv = "HEDDLE_PROBE_PREFIX"
 	// AgentPort is where the agent answers the kubelet.
-	AgentPort    = 15021
-	agentAddress = "127.0.0.1:15021" // in the pod, whatever its families
+	AgentPort = 15021
 )
+
+// agentAddress is where containers of the pod find the agent, whatever the pod's families.
+func agentAddress() string { return fmt.Sprintf("127.0.0.1:%d", AgentPort) }
 
 // initContainer redirects the pod's traffic to Envoy, and ends when the sidecar, which has started before it, can route: what
 // comes after both in the pod starts then. A startup probe of the sidecar would say so too, but a second later: a kubelet
@@ -58,7 +60,7 @@ const (
 func (p *patch) initContainer() corev1.Container {
 	return corev1.Container{
 		Name: InitContainer, Image: p.options.Image, ImagePullPolicy: p.options.PullPolicy,
-		Args:      append([]string{"init", "--await=" + agentAddress}, p.settings.skip...),
+		Args:      append([]string{"init", "--await=" + agentAddress()}, p.settings.skip...),
 		Env:       []corev1.EnvVar{{Name: PrefixEnv, Value: p.prefix}},
 		Resources: p.initResources(),
 		SecurityContext: &corev1.SecurityContext{
@@ -127,7 +129,7 @@ func (p *patch) sidecar(probes string) corev1.Container {
 		Resources: *p.settings.resources.DeepCopy(),
 		// A kubelet asks at once whether it is ready, and each pod would begin with an event that warns of a refused connection.
 		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-			Exec: &corev1.ExecAction{Command: []string{"/heddle-sidecar", "started", agentAddress}},
+			Exec: &corev1.ExecAction{Command: []string{"/heddle-sidecar", "started", agentAddress()}},
 		}},
 		// No probe starts it anew: the control plane may be away when the pod starts, and it waits for that.
 		ReadinessProbe: &corev1.Probe{

@@ -4,7 +4,7 @@
 // there is none, out. The mutating webhook and heddle inject --manual both use it, so what a cluster does can be seen
 // without one. There are three outcomes:
 //
-//   - [Injected]: the copy has an init container that redirects traffic, the sidecar, what the two need, probes that go
+//   - [Injected]: the copy has the sidecar, an init container that redirects traffic and waits for it, what the two need, probes that go
 //     by the sidecar, and a pause before containers end. Nothing else of the pod is changed.
 //   - [LeftAlone]: there is nothing to do, or a sidecar makes no sense there, as in a pod on its node's network. The pod
 //     starts as it is, and the reason is told.

@@ -59,7 +59,7 @@ func await(ctx context.Context, at string, out io.Writer) error {
 func askReady(ctx context.Context, client *http.Client, at string) (string, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return "", fmt.Errorf("ask the agent whether it is ready: %w", err)
+		return "", fmt.Errorf("ask the agent whether it is ready: %w", cause(err))
 	}
 	response, err := client.Do(r)
 	if err != nil {

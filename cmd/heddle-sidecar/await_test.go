@@ -46,34 +46,43 @@ func TestTheInitContainerWaitsForItsSidecarAndSaysOnceForWhat(t *testing.T) {
 	}
 }
 
+// firstWords waits for the agent at a URL until it has said for what; the pod is deleted then.
+func firstWords(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var out transcript.Buffer
+	if err := await(ctx, url, writerFunc(func(p []byte) (int, error) {
+		cancel()
+		return out.Write(p)
+	})); !errors.Is(err, errTold) {
+		t.Errorf("it ends with %v", err)
+	}
+	return out.String()
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 func TestTheInitContainerWaitsForAnAgentThatDoesNotAnswerYet(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Close() // nobody listens there now
-	ctx, cancel := context.WithCancel(t.Context())
-	var out transcript.Buffer
-	err = await(ctx, "http://"+l.Addr().String()+"/", writerFunc(func(p []byte) (int, error) {
-		cancel() // the pod is deleted while it waits
-		return out.Write(p)
-	}))
-	if !errors.Is(err, errTold) || out.String() != "the application has to wait: the agent does not answer yet\n" {
-		t.Errorf("got %v, and it has said %q", err, out.String())
+	if said := firstWords(t, "http://"+l.Addr().String()+"/"); said != "the application has to wait: the agent does not answer yet\n" {
+		t.Errorf("it has said %q", said)
 	}
 }
 
 func TestWhyAnAgentDoesNotAnswerIsSaidWithoutThePathThatNobodyElseKnows(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer s.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	var out transcript.Buffer
-	err := await(ctx, s.URL+"/a-prefix-that-nobody-knows/readyz", writerFunc(func(p []byte) (int, error) {
-		cancel()
-		return out.Write(p)
-	}))
-	if err == nil || out.String() != "the application has to wait: ask the agent whether it is ready: EOF\n" {
-		t.Errorf("got %v, and it has said %q", err, out.String())
+	if said := firstWords(t, s.URL+"/a-prefix-that-nobody-knows/readyz"); said != "the application has to wait: ask the agent whether it is ready: EOF\n" {
+		t.Errorf("it has said %q", said)
+	}
+	if said := firstWords(t, "http://a b/a-prefix-that-nobody-knows/readyz"); strings.Contains(said, "nobody-knows") || !strings.Contains(said, "invalid character") {
+		t.Errorf("of a URL that is none it has said %q", said)
 	}
 }
 
@@ -83,21 +92,11 @@ func TestAnAnswerThatIsNoneIsNotTakenForReadiness(t *testing.T) {
 			_, _ = io.WriteString(w, body) // the other side goes away at the end
 		}))
 		defer s.Close()
-		ctx, cancel := context.WithCancel(t.Context())
-		var out transcript.Buffer
-		err := await(ctx, s.URL, writerFunc(func(p []byte) (int, error) {
-			cancel()
-			return out.Write(p)
-		}))
-		if err == nil || !strings.Contains(out.String(), want) {
-			t.Errorf("%s: got %v, and it has said %q; want %q", body, err, out.String(), want)
+		if said := firstWords(t, s.URL); !strings.Contains(said, want) {
+			t.Errorf("%s: it has said %q, want %q", body, said, want)
 		}
 	}
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestTheHookOfTheStartEndsWhenTheAgentListens(t *testing.T) {
 	refused, tries := errors.New("connection refused"), 0

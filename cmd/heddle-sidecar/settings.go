@@ -161,7 +161,7 @@ func (s *settings) withProxy(o sidecar.Options, plane spiffeid.ID) (sidecar.Opti
 	}
 	o.Prepare, o.Preparing = func(ctx context.Context) error { return s.prepare(ctx, p) }, "Envoy is being looked for"
 	if s.redirected {
-		o.Preparing = "heddle-init has not redirected the pod's traffic yet"
+		o.Preparing = "heddle-init has not redirected the pod's traffic yet, or Envoy is being looked for"
 	}
 	return o, nil
 }

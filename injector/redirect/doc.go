@@ -12,6 +12,8 @@
 //     unless it comes from 127.0.0.6 or ::6: so come the agent and Envoy to the application.
 //   - UDP and whatever else is no TCP stays as it is.
 //
+// [Await] waits for that, for a sidecar that starts sooner.
+//
 // Both families are in one nftables table of its own, which is replaced in one transaction; a container that is started
 // again leaves the same rules and no gap. Where the kernel lacks parts of nf_tables, iptables-restore does the same if there
 // is one, of iptables-nft: the other kind takes more rights than an init container gets.

@@ -42,15 +42,15 @@ func Install(ctx context.Context, o Options, by Backend) (Installed, error) {
 	if err != nil {
 		return Installed{}, explain(err)
 	}
-	done.IPv6, err = prepareIPv6()
-	if err != nil {
+	if done.IPv6, err = hasIPv6(); err != nil {
 		return Installed{}, explain(err)
 	}
+	source := Source4()
 	if done.IPv6 {
-		return done, nil // Await sees Source6
+		source = Source6()
 	}
-	if err := addLoopback(Source4()); err != nil {
-		return Installed{}, explain(fmt.Errorf("add %s to the loopback interface, which says that the rules are there: %w", Source4(), err))
+	if err := addLoopback(source); err != nil {
+		return Installed{}, explain(fmt.Errorf("add %s, where Envoy calls the application from, to the loopback interface: %w", source, err))
 	}
 	return done, nil
 }
@@ -135,18 +135,9 @@ func restoreFamily(ctx context.Context, program string, chains []Chain) error {
 	return nil
 }
 
-// prepareIPv6 adds [Source6] to the loopback interface where the pod has an IPv6 address that others reach. Elsewhere it
-// would make an application believe that it could use IPv6.
-func prepareIPv6() (bool, error) {
+// hasIPv6 says whether the pod has an IPv6 address that others reach. Without one, [Source6] would make an application believe
+// that it could use IPv6.
+func hasIPv6() (bool, error) {
 	all, err := addresses()
-	if err != nil || slices.Contains(all, Source6()) {
-		return err == nil, err
-	}
-	if !slices.ContainsFunc(all, func(a netip.Addr) bool { return a.Is6() && a.IsGlobalUnicast() }) {
-		return false, nil
-	}
-	if err := addLoopback(Source6()); err != nil {
-		return false, fmt.Errorf("add %s to the loopback interface, where Envoy calls the application from: %w", Source6(), err)
-	}
-	return true, nil
+	return slices.ContainsFunc(all, func(a netip.Addr) bool { return a.Is6() && a.IsGlobalUnicast() }), err
 }

@@ -7,7 +7,7 @@
 // A [Server] answers at an address that everybody reaches. So it knows who asks by the first part of the path alone, which
 // injection made up and only the pod's specification has. Whoever does not know it gets no answer, not even a refusal:
 //
-//	/PREFIX/readyz                      the agent's own readiness
+//	/PREFIX/readyz                      the agent's own readiness, for the pod's init container too
 //	/PREFIX/probe/CONTAINER/KIND        liveness, readiness or startup of a container
 //	/PREFIX/probe/CONTAINER/HOOK        its postStart or preStop
 //
